@@ -1,0 +1,1 @@
+//! Every tailscale subcommand, as data plus a function that talks LocalAPI.

@@ -1,0 +1,1 @@
+//! Talks to the control server: Noise transport, register, long poll, C2N.

@@ -1,0 +1,3 @@
+//! The relay server.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! A relay: DERP over HTTP upgrade and TLS, with STUN beside it.

@@ -1,0 +1,1 @@
+//! Compiles filter rules and judges packets, with return-flow tracking.

@@ -1,0 +1,127 @@
+//! What we ask of the machine's network, as plain values, and the traits that do it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use keys::{DiscoPublic, NodePublic};
+use packet::PeerId;
+
+use crate::BoxFuture;
+
+/// One peer as the packet engines see it: derived from the netmap by the brain, consumed by `dataplane`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Which peer.
+    pub id: PeerId,
+    /// Its WireGuard key.
+    pub key: NodePublic,
+    /// Its disco key; zero if it speaks no disco.
+    pub disco: DiscoPublic,
+    /// Its home relay region; 0 if unknown.
+    pub home_derp: u16,
+    /// Where it says that it can be reached directly.
+    pub endpoints: Vec<SocketAddr>,
+    /// Its own addresses, IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// Inner sources that it may use.
+    pub sources: Vec<IpNet>,
+    /// Destinations that are sent to it.
+    pub routes: Vec<IpNet>,
+    /// Whether it may only answer us (`IsJailed`).
+    pub jailed: bool,
+}
+
+/// What the OS routing should look like. The default, empty value means: nothing of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouterConfig {
+    /// Our addresses.
+    pub addresses: Vec<IpNet>,
+    /// Prefixes that go into the tunnel.
+    pub routes: Vec<IpNet>,
+}
+
+/// What the OS resolver should do. The default, empty value means: nothing of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DnsConfig {
+    /// Servers to ask.
+    pub nameservers: Vec<IpAddr>,
+    /// Suffixes to try.
+    pub search: Vec<String>,
+    /// Suffixes that are ours to answer; empty means all names.
+    pub matching: Vec<String>,
+}
+
+/// What became of one `apply`, item by item.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// What could not be done, each with what was attempted and why not.
+    pub failures: Vec<String>,
+}
+
+/// Applies routing. Idempotent.
+pub trait Router: Send {
+    /// Makes the machine's routing equal to `want`.
+    fn apply(&mut self, want: &RouterConfig) -> Applied;
+    /// Resolves when somebody else changed what is ours.
+    fn drifted(&mut self) -> BoxFuture<'_, ()>;
+    /// Removes all that is ours.
+    fn cleanup(&mut self) -> Applied;
+}
+
+/// Applies resolver settings. Idempotent.
+pub trait DnsConfigurator: Send {
+    /// Makes the machine's resolver equal to `want`.
+    fn apply(&mut self, want: &DnsConfig) -> Applied;
+    /// Resolves when somebody else changed what is ours.
+    fn drifted(&mut self) -> BoxFuture<'_, ()>;
+    /// Removes all that is ours.
+    fn cleanup(&mut self) -> Applied;
+}
+
+/// Keeps our own sockets out of our own tunnel.
+pub trait Egress: Send + Sync {
+    /// Marks a socket before it connects or sends to `to`.
+    fn mark(&self, socket: &os_socket::SocketRef<'_>, to: SocketAddr) -> io::Result<()>;
+}
+
+/// The borrowed socket that [`Egress`] marks.
+pub mod os_socket {
+    /// A borrowed operating-system socket.
+    #[cfg(unix)]
+    pub type SocketRef<'a> = std::os::fd::BorrowedFd<'a>;
+    /// A borrowed operating-system socket.
+    #[cfg(windows)]
+    pub type SocketRef<'a> = std::os::windows::io::BorrowedSocket<'a>;
+}
+
+/// The machine's links, as far as path choice cares.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LinkState {
+    /// Whether any link but loopback is up.
+    pub up: bool,
+    /// Addresses of the machine.
+    pub addresses: Vec<IpAddr>,
+    /// The interface of the default route.
+    pub default_interface: Option<String>,
+}
+
+/// A change of the machine's links.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkDelta {
+    /// The new state.
+    pub now: Arc<LinkState>,
+    /// Whether sockets must be bound anew.
+    pub major: bool,
+    /// Whether the machine slept.
+    pub woke: bool,
+}
+
+/// Watches the machine's links.
+pub trait LinkMonitor: Send {
+    /// The present state.
+    fn current(&self) -> Arc<LinkState>;
+    /// Resolves at the next change.
+    fn changed(&mut self) -> BoxFuture<'_, LinkDelta>;
+}

@@ -1,0 +1,228 @@
+//! Packets in and out of the machine: TUN queues and UDP sockets.
+//!
+//! One virtual call moves a drained batch of up to 64 KB into or out of the caller's buffer, with offload metadata
+//! explicit, so that an implementation without offloads and a fast one share these signatures.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::{BoxFuture, Instant};
+
+/// What a super-packet is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GsoKind {
+    /// One packet.
+    #[default]
+    None,
+    /// TCP over IPv4.
+    Tcp4,
+    /// TCP over IPv6.
+    Tcp6,
+    /// UDP.
+    Udp,
+}
+
+/// Segmentation of a super-packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gso {
+    /// What it is made of.
+    pub kind: GsoKind,
+    /// Bytes of headers that each segment repeats.
+    pub hdr_len: u16,
+    /// Payload bytes of each segment but the last.
+    pub size: u16,
+}
+
+/// What is known of a packet's transport checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Csum {
+    /// Complete in the packet, not checked.
+    Full,
+    /// Checked already.
+    Verified,
+    /// The sum of the pseudo header is in place; the rest from `start` goes to `start + offset`.
+    Partial {
+        /// Where summing starts.
+        start: u16,
+        /// Where the result goes, from `start`.
+        offset: u16,
+    },
+}
+
+/// A slice of the caller's buffer that holds one (super-)packet from the TUN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunRx {
+    /// Where it starts.
+    pub off: u32,
+    /// How long it is.
+    pub len: u32,
+    /// Its segmentation.
+    pub gso: Gso,
+    /// Its checksum.
+    pub csum: Csum,
+}
+
+/// One (super-)packet for the TUN.
+#[derive(Debug)]
+pub struct TunTx<'a> {
+    /// Its segmentation.
+    pub gso: Gso,
+    /// Its checksum.
+    pub csum: Csum,
+    /// Its bytes.
+    pub iov: &'a [IoSlice<'a>],
+}
+
+/// The ECN field of an outer packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ecn(pub u8);
+
+/// A slice of the caller's buffer that holds a train of datagrams from one sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpRx {
+    /// Where it starts.
+    pub off: u32,
+    /// How long it is.
+    pub len: u32,
+    /// Bytes of each datagram but the last.
+    pub stride: u16,
+    /// The sender.
+    pub from: SocketAddr,
+    /// Which of our addresses it came to, where known.
+    pub to: Option<IpAddr>,
+    /// Its ECN field.
+    pub ecn: Ecn,
+}
+
+/// A train of datagrams to one receiver.
+#[derive(Debug, Clone, Copy)]
+pub struct UdpTx<'a> {
+    /// The receiver.
+    pub to: SocketAddr,
+    /// Which of our addresses to send from, if it matters.
+    pub src: Option<IpAddr>,
+    /// Bytes of each datagram but the last.
+    pub stride: u16,
+    /// The ECN field to set.
+    pub ecn: Ecn,
+    /// The datagrams, one behind the other.
+    pub data: &'a [u8],
+}
+
+/// How long a receive may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Take what is there.
+    Now,
+    /// Until this instant.
+    At(Instant),
+    /// Until woken.
+    Woken,
+}
+
+/// A list that a receive fills; kept by the caller so that nothing is allocated per call.
+pub type Batch<T> = Vec<T>;
+
+/// How many packets could not be sent, by cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DropCounts {
+    /// The path cannot carry so large a datagram.
+    pub too_big: u32,
+    /// The socket's or device's queue was full.
+    pub no_buffer: u32,
+    /// No route, or the network is down.
+    pub unreachable: u32,
+    /// Anything else.
+    pub other: u32,
+}
+
+/// An offload that the machine turned out not to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offload {
+    /// UDP segmentation on send.
+    UdpGso,
+    /// UDP coalescing on receive.
+    UdpGro,
+    /// TCP segmentation on the TUN.
+    TunTso,
+    /// UDP segmentation on the TUN.
+    TunUso,
+}
+
+/// What became of a batch. Errors of the network are data here, not errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// How many entries were handed over.
+    pub done: usize,
+    /// How many packets were lost, by cause.
+    pub lost: DropCounts,
+    /// An offload that was switched off because the machine refused it.
+    pub downgraded: Option<Offload>,
+}
+
+/// Wakes a blocked receive from another thread.
+#[derive(Clone)]
+pub struct Waker(Arc<dyn Fn() + Send + Sync>);
+
+impl Waker {
+    /// A waker that calls `wake`.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wake))
+    }
+
+    /// Wakes the receiver.
+    pub fn wake(&self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waker")
+    }
+}
+
+/// A TUN device.
+pub trait Tun: Send {
+    /// The interface's name.
+    fn name(&self) -> &str;
+    /// The device's queues; each belongs to one worker.
+    fn queues(&mut self) -> Vec<Box<dyn TunQueue>>;
+}
+
+/// One queue of a TUN device, owned by one worker.
+pub trait TunQueue: Send {
+    /// Fills `buf` and `out` with what has arrived.
+    fn recv(&mut self, buf: &mut [u8], out: &mut Batch<TunRx>, until: Until) -> io::Result<()>;
+    /// Sends packets.
+    fn send(&mut self, packets: &[TunTx<'_>]) -> Sent;
+    /// Wakes a blocked `recv`.
+    fn waker(&self) -> Waker;
+}
+
+/// Which socket a datagram came through; a rebind is a new socket with a new id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SocketId(pub u64);
+
+/// Makes UDP sockets.
+pub trait UdpBinder: Send + Sync {
+    /// Binds to `port` of all addresses of one family; 0 lets the machine choose.
+    fn bind(&self, v6: bool, port: u16) -> io::Result<Arc<dyn UdpSocket>>;
+}
+
+/// One UDP socket.
+pub trait UdpSocket: Send + Sync {
+    /// Which socket this is.
+    fn id(&self) -> SocketId;
+    /// The bound address.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// Fills `buf` and `out` with what has arrived.
+    fn recv(&self, buf: &mut [u8], out: &mut Batch<UdpRx>, until: Until) -> io::Result<()>;
+    /// Sends datagrams; one entry is one train.
+    fn send(&self, batch: &[UdpTx<'_>]) -> Sent;
+    /// Wakes a blocked `recv`.
+    fn waker(&self) -> Waker;
+    /// Resolves when `recv(Until::Now)` may have something. For shells that live in the async world.
+    fn readable(&self) -> BoxFuture<'_, io::Result<()>>;
+}

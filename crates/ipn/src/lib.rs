@@ -1,0 +1,1 @@
+//! The types promised to users, scripts and disk: prefs, state, status, notify, profiles, health codes and texts.

@@ -1,0 +1,3 @@
+//! A whole tailnet on one machine in one command.
+
+fn main() {}

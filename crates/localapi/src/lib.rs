@@ -1,0 +1,1 @@
+//! The local HTTP API: routes, request types, permissions, client, server plumbing.

@@ -1,0 +1,1 @@
+//! Counters and gauges as atomics, their user and client names, text encodings.

@@ -1,0 +1,1 @@
+//! What network are we on: STUN codec, probe plan, report.

@@ -1,0 +1,1 @@
+//! A userspace TCP/IP endpoint set, polled like every other machine.

@@ -1,0 +1,1 @@
+//! Puts one node together and runs it, given the host traits.

@@ -1,0 +1,1 @@
+//! The only unsafe code, speaking byte slices and file descriptors.

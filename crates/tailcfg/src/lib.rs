@@ -1,0 +1,1 @@
+//! The control protocol's JSON exactly as on the wire, and nothing else.

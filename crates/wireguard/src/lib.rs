@@ -1,0 +1,1 @@
+//! WireGuard handshakes, sessions, timers, cookies and replay windows, one peer at a time.

@@ -1,0 +1,1 @@
+//! Uploads logs to TS_LOG_TARGET, and to nowhere else.

@@ -1,0 +1,3 @@
+//! Developer tasks: tidy, lab, fuzz, chaos.
+
+fn main() {}
