@@ -1,0 +1,61 @@
+//! What the engine tells the brain.
+
+use std::collections::BTreeMap;
+
+use keys::DiscoPublic;
+use packet::PeerId;
+
+/// Something changed that others must know.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EngineEvent {
+    /// Our home relay region is this one; 0 for none. Control must be told.
+    HomeDerp(u16),
+    /// The relay links. A link is `live` once its first connection attempt has ended, well or badly: this is what the
+    /// originals wait for before they call themselves Running.
+    DerpLinks {
+        /// Open links whose first attempt has ended.
+        live: usize,
+        /// Links that are connected at this moment.
+        connected: usize,
+    },
+    /// A relay link came up or went down.
+    DerpConnected {
+        /// Which region.
+        region: u16,
+        /// Whether it is up.
+        connected: bool,
+    },
+    /// A region reports a problem, or its link cannot be established; an empty text means that it is well again.
+    DerpTrouble {
+        /// Which region.
+        region: u16,
+        /// The region's own words, or the error of the last attempt.
+        text: String,
+    },
+    /// What we know of our network; control must be told. Sent only when something but a latency changed.
+    NetInfo(NetInfo),
+    /// A peer told us its disco key inside the tunnel (TSMP). The network map decides whether to believe it.
+    DiscoAdvertised {
+        /// Whose packet it was.
+        peer: PeerId,
+        /// The key.
+        key: DiscoPublic,
+    },
+}
+
+/// The outcome of probing our network (`tailcfg.NetInfo`).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NetInfo {
+    /// Whether our NAT maps one socket to different addresses for different destinations.
+    pub mapping_varies_by_dest_ip: Option<bool>,
+    /// Whether IPv6 reaches the Internet.
+    pub working_ipv6: Option<bool>,
+    /// Whether the machine has IPv6 at all.
+    pub os_has_ipv6: Option<bool>,
+    /// Whether UDP reaches the Internet.
+    pub working_udp: Option<bool>,
+    /// Our home relay region; 0 for none.
+    pub preferred_derp: u16,
+    /// Seconds to each region, by `<region>-v4` and `<region>-v6`.
+    pub derp_latency: BTreeMap<String, f64>,
+}

@@ -1,0 +1,18 @@
+//! What the engine must know of the tailnet.
+
+use std::net::IpAddr;
+
+use host::PeerConfig;
+
+/// The tailnet as the packet engine sees it: derived from the netmap by the brain.
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// Our own addresses.
+    pub self_addresses: Vec<IpAddr>,
+    /// All peers.
+    pub peers: Vec<PeerConfig>,
+    /// Where our PeerAPI listens on our IPv4 address; 0 if it does not.
+    pub peerapi_port_v4: u16,
+    /// Where our PeerAPI listens on our IPv6 address; 0 if it does not.
+    pub peerapi_port_v6: u16,
+}
