@@ -1,1 +1,12 @@
-//! Implements the host traits: file store, userspace router and DNS, link monitor, host facts.
+//! Implements the host traits on a real machine.
+//!
+//! One folder or file per concern. What a system lacks is said by an error, never by pretending. The one invariant:
+//! nothing above floor 5 but a binary names this crate; the node gets its parts handed in as traits.
+
+pub mod facts;
+pub mod lifeline;
+pub mod paths;
+pub mod process;
+pub mod store;
+pub mod udp;
+pub mod userspace;

@@ -1,0 +1,200 @@
+//! UDP sockets without offloads: one datagram per system call.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use host::{
+    Batch, BoxFuture, Ecn, Sent, SocketId, UdpBinder, UdpRx, UdpSocket, UdpTx, Until, Waker,
+};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// The largest datagram.
+const DATAGRAM_LEN: usize = 65_535;
+
+/// Binds plain sockets.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PlainBinder;
+
+impl UdpBinder for PlainBinder {
+    fn bind(&self, v6: bool, port: u16) -> io::Result<Arc<dyn UdpSocket>> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        let (domain, any): (_, SocketAddr) = if v6 {
+            (socket2::Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into())
+        } else {
+            (socket2::Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into())
+        };
+        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM.nonblocking().cloexec(), None)?;
+        if v6 {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&any.into())?;
+        Ok(Arc::new(PlainSocket {
+            id: SocketId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+            socket: AsyncFd::with_interest(socket.into(), Interest::READABLE)?,
+            wake: Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?),
+        }))
+    }
+}
+
+struct PlainSocket {
+    id: SocketId,
+    socket: AsyncFd<std::net::UdpSocket>,
+    wake: Arc<OwnedFd>,
+}
+
+impl PlainSocket {
+    /// Takes datagrams until the socket is empty or `buf` cannot hold another of any size.
+    fn drain(&self, buf: &mut [u8], out: &mut Batch<UdpRx>) -> io::Result<()> {
+        // Taken before the reads, so that clearing it cannot hide what arrives after the last of them.
+        let readiness = self.socket.poll_read_ready(&mut Context::from_waker(std::task::Waker::noop()));
+        let mut off = 0;
+        while let Some(room) = buf.get_mut(off..).filter(|room| room.len() >= DATAGRAM_LEN || off == 0) {
+            match self.socket.get_ref().recv_from(room) {
+                Ok((len, from)) => {
+                    out.push(UdpRx {
+                        off: off as u32,
+                        len: len as u32,
+                        stride: len as u16,
+                        from,
+                        to: None,
+                        ecn: Ecn::default(),
+                    });
+                    off += len;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Poll::Ready(Ok(mut ready)) = readiness {
+                        ready.clear_ready();
+                    }
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // An ICMP error of an earlier send is reported here; it is not this receive's.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, limit: Option<Duration>) -> io::Result<()> {
+        let mut fds = [
+            PollFd::new(self.socket.get_ref(), PollFlags::IN),
+            PollFd::new(self.wake.as_ref(), PollFlags::IN),
+        ];
+        let limit = limit.map(|limit| Timespec {
+            tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        poll(&mut fds, limit.as_ref())?;
+        let mut count = [0; 8];
+        // Nothing to read means that nobody woke us.
+        let _ = rustix::io::read(self.wake.as_ref(), &mut count);
+        Ok(())
+    }
+}
+
+impl UdpSocket for PlainSocket {
+    fn id(&self) -> SocketId {
+        self.id
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.get_ref().local_addr()
+    }
+
+    fn recv(&self, buf: &mut [u8], out: &mut Batch<UdpRx>, until: Until) -> io::Result<()> {
+        let before = out.len();
+        self.drain(buf, out)?;
+        if out.len() > before {
+            return Ok(());
+        }
+        match until {
+            Until::Now => return Ok(()),
+            Until::At(deadline) => self.wait(Some(rt::now().until(deadline)))?,
+            Until::Woken => self.wait(None)?,
+        }
+        self.drain(buf, out)
+    }
+
+    fn send(&self, batch: &[UdpTx<'_>]) -> Sent {
+        let mut sent = Sent::default();
+        for train in batch {
+            let stride = usize::from(train.stride).max(1);
+            for datagram in train.data.chunks(stride) {
+                if let Err(error) = self.socket.get_ref().send_to(datagram, train.to) {
+                    count_loss(&mut sent, &error);
+                }
+            }
+            sent.done += 1;
+        }
+        sent
+    }
+
+    fn waker(&self) -> Waker {
+        let wake = Arc::clone(&self.wake);
+        Waker::new(move || {
+            // A full counter means that it is awake already.
+            let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
+        })
+    }
+
+    fn readable(&self) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async move {
+            self.socket.readable().await?.retain_ready();
+            Ok(())
+        })
+    }
+}
+
+fn count_loss(sent: &mut Sent, error: &io::Error) {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => sent.lost.no_buffer += 1,
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkDown => {
+            sent.lost.unreachable += 1;
+        }
+        _ if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => sent.lost.too_big += 1,
+        _ => sent.lost.other += 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn datagrams_arrive_whole_and_apart() {
+        let (a, b) = (PlainBinder.bind(false, 0).unwrap(), PlainBinder.bind(false, 0).unwrap());
+        let to: SocketAddr = (Ipv4Addr::LOCALHOST, b.local_addr().unwrap().port()).into();
+        let sent = a.send(&[UdpTx { to, src: None, stride: 3, ecn: Ecn::default(), data: b"abcdefg" }]);
+        assert_eq!((sent.done, sent.lost), (1, Default::default()));
+        let mut buf = vec![0; 3 * DATAGRAM_LEN];
+        let mut out = Vec::new();
+        while out.len() < 3 {
+            b.readable().await.unwrap();
+            let mut batch = Vec::new();
+            b.recv(&mut buf, &mut batch, Until::Now).unwrap();
+            out.extend(batch.iter().map(|rx| buf[rx.off as usize..][..rx.len as usize].to_vec()));
+        }
+        assert_eq!(out, [&b"abc"[..], b"def", b"g"]);
+    }
+
+    #[tokio::test]
+    async fn a_waker_ends_a_blocked_receive() {
+        let socket = PlainBinder.bind(false, 0).unwrap();
+        let waker = socket.waker();
+        let blocked = std::thread::spawn(move || {
+            let mut out = Vec::new();
+            socket.recv(&mut [0; 100], &mut out, Until::Woken).unwrap();
+            out.len()
+        });
+        waker.wake();
+        assert_eq!(blocked.join().unwrap(), 0);
+    }
+}
