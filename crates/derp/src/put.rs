@@ -43,20 +43,12 @@ pub fn server_key(out: &mut Vec<u8>, key: &NodePublic) {
 }
 
 /// Client to server: relay `packet` to `dst`.
-pub fn send_packet(
-    out: &mut Vec<u8>,
-    dst: &NodePublic,
-    packet: &[u8],
-) -> Result<(), PacketTooBig> {
+pub fn send_packet(out: &mut Vec<u8>, dst: &NodePublic, packet: &[u8]) -> Result<(), PacketTooBig> {
     packet_frame(out, FrameType::SEND_PACKET, dst, packet)
 }
 
 /// Server to client: a packet from `src`.
-pub fn recv_packet(
-    out: &mut Vec<u8>,
-    src: &NodePublic,
-    packet: &[u8],
-) -> Result<(), PacketTooBig> {
+pub fn recv_packet(out: &mut Vec<u8>, src: &NodePublic, packet: &[u8]) -> Result<(), PacketTooBig> {
     packet_frame(out, FrameType::RECV_PACKET, src, packet)
 }
 

@@ -91,8 +91,8 @@ impl ServerHandshake {
         if sealed.len() < nacl::NONCE_LEN {
             return Err(too_short.into());
         }
-        let shared = SharedKey::new(private.expose_bytes(), key.as_bytes())
-            .ok_or(HandshakeError::BadKey)?;
+        let shared =
+            SharedKey::new(private.expose_bytes(), key.as_bytes()).ok_or(HandshakeError::BadKey)?;
         let text = zeroize::Zeroizing::new(shared.open(sealed).ok_or(HandshakeError::BadBox)?);
         let client = ClientInfo::from_json(&text).ok_or(HandshakeError::BadInfo)?;
         let mut reply = Vec::new();
