@@ -1,0 +1,45 @@
+//! Names of capabilities, as the server writes them.
+
+/// Node: is an administrator's.
+pub const ADMIN: &str = "https://tailscale.com/cap/is-admin";
+/// Node: may send files.
+pub const FILE_SHARING: &str = "https://tailscale.com/cap/file-sharing";
+/// Node: SSH is available.
+pub const SSH: &str = "https://tailscale.com/cap/ssh";
+/// Node: HTTPS certificates are available.
+pub const HTTPS: &str = "https";
+/// Node: funnel is available.
+pub const FUNNEL: &str = "funnel";
+/// Node: tailnet lock may be used.
+pub const TAILNET_LOCK: &str = "https://tailscale.com/cap/tailnet-lock";
+/// Node: has no IPv4 address but a native one.
+pub const NATIVE_IPV4: &str = "native-ipv4";
+/// Node: no patches, whole maps only.
+pub const DISABLE_DELTA_UPDATES: &str = "disable-delta-updates";
+/// Node: answer MagicDNS with IPv6 beside IPv4.
+pub const MAGIC_DNS_AAAA: &str = "magicdns-aaaa";
+/// Node: subdomains of a node's name resolve to the node.
+pub const DNS_SUBDOMAIN_RESOLVE: &str = "dns-subdomain-resolve";
+/// Node: whether new nodes update themselves.
+pub const DEFAULT_AUTO_UPDATE: &str = "default-auto-update";
+/// Node: keep the UDP port random.
+pub const RANDOMIZE_CLIENT_PORT: &str = "randomize-client-port";
+/// Node: never probe without need.
+pub const SILENT_DISCO: &str = "silent-disco";
+/// Node: no UPnP.
+pub const DISABLE_UPNP: &str = "debug-disable-upnp";
+/// Node: nothing but TCP to port 443.
+pub const ONLY_TCP_443: &str = "only-tcp-443";
+/// Node: the network's display name is the argument.
+pub const TAILNET_DISPLAY_NAME: &str = "tailnet-display-name";
+
+/// Peer: may be sent files.
+pub const FILE_SHARING_TARGET: &str = "https://tailscale.com/cap/file-sharing-target";
+/// Peer: may send files.
+pub const FILE_SHARING_SEND: &str = "https://tailscale.com/cap/file-send";
+/// Peer: may look at debug pages.
+pub const DEBUG_PEER: &str = "https://tailscale.com/cap/debug-peer";
+/// Peer: may wake machines.
+pub const WAKE_ON_LAN: &str = "https://tailscale.com/cap/wake-on-lan";
+/// Peer: may send funnel traffic.
+pub const INGRESS: &str = "https://tailscale.com/cap/ingress";
