@@ -14,8 +14,14 @@ pub fn hostinfo(env: &dyn Fn(&str) -> Option<String>) -> Hostinfo {
     let release = os_release(&fs::read_to_string("/etc/os-release").unwrap_or_default());
     let of = |key: &str| release.get(key).cloned().unwrap_or_default();
     let distro = of("ID");
-    let debian_version = fs::read_to_string("/etc/debian_version").ok().map(|version| version.trim().to_owned());
-    let version = if distro == "debian" { debian_version.unwrap_or_default() } else { of("VERSION_ID") };
+    let debian_version = fs::read_to_string("/etc/debian_version")
+        .ok()
+        .map(|version| version.trim().to_owned());
+    let version = if distro == "debian" {
+        debian_version.unwrap_or_default()
+    } else {
+        of("VERSION_ID")
+    };
     Hostinfo {
         os: "linux".into(),
         os_version: text(uname.release()),
@@ -56,7 +62,12 @@ fn os_release(text: &str) -> BTreeMap<String, String> {
     text.lines()
         .filter(|line| !line.trim_start().starts_with('#'))
         .filter_map(|line| line.split_once('='))
-        .map(|(key, value)| (key.trim().to_owned(), value.trim().trim_matches(['"', '\'']).to_owned()))
+        .map(|(key, value)| {
+            (
+                key.trim().to_owned(),
+                value.trim().trim_matches(['"', '\'']).to_owned(),
+            )
+        })
         .collect()
 }
 
@@ -65,12 +76,15 @@ fn in_container() -> bool {
         || Path::new("/run/.containerenv").exists()
         || fs::read_to_string("/proc/1/cgroup")
             .is_ok_and(|text| text.contains("/docker/") || text.contains("/lxc/"))
-        || fs::read_to_string("/proc/mounts").is_ok_and(|text| text.contains("lxcfs /proc/cpuinfo fuse.lxcfs"))
+        || fs::read_to_string("/proc/mounts")
+            .is_ok_and(|text| text.contains("lxcfs /proc/cpuinfo fuse.lxcfs"))
 }
 
 fn has_desktop() -> bool {
     fs::read_to_string("/proc/net/unix").is_ok_and(|text| {
-        [" @/tmp/dbus-", ".X11-unix", "/wayland-1"].iter().any(|mark| text.contains(mark))
+        [" @/tmp/dbus-", ".X11-unix", "/wayland-1"]
+            .iter()
+            .any(|mark| text.contains(mark))
     })
 }
 

@@ -12,16 +12,19 @@ pub fn watch(fd: i32, gone: impl FnOnce() + Send + 'static) -> io::Result<()> {
         ));
     }
     let mut pipe = sys::inherited_file(fd)?;
-    std::thread::Builder::new().name("lifeline".into()).stack_size(64 * 1024).spawn(move || {
-        let mut byte = [0];
-        loop {
-            match pipe.read(&mut byte) {
-                Ok(1..) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(0) | Err(_) => break,
+    std::thread::Builder::new()
+        .name("lifeline".into())
+        .stack_size(64 * 1024)
+        .spawn(move || {
+            let mut byte = [0];
+            loop {
+                match pipe.read(&mut byte) {
+                    Ok(1..) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(0) | Err(_) => break,
+                }
             }
-        }
-        gone();
-    })?;
+            gone();
+        })?;
     Ok(())
 }

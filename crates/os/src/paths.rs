@@ -23,7 +23,11 @@ pub fn default_state_file(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBu
     let data = env("XDG_DATA_HOME")
         .filter(|dir| !dir.is_empty())
         .map(PathBuf::from)
-        .or_else(|| env("HOME").filter(|dir| !dir.is_empty()).map(|home| Path::new(&home).join(".local/share")))?;
+        .or_else(|| {
+            env("HOME")
+                .filter(|dir| !dir.is_empty())
+                .map(|home| Path::new(&home).join(".local/share"))
+        })?;
     Some(data.join("tailscale/tailscaled.state"))
 }
 
@@ -53,12 +57,19 @@ impl std::fmt::Display for NoStatePlace {
 impl std::error::Error for NoStatePlace {}
 
 /// Resolves `--state` and `--statedir`; `default` is what [`default_state_file`] found.
-pub fn state_place(state: &str, statedir: &str, default: Option<PathBuf>) -> Result<StatePlace, NoStatePlace> {
+pub fn state_place(
+    state: &str,
+    statedir: &str,
+    default: Option<PathBuf>,
+) -> Result<StatePlace, NoStatePlace> {
     let dir = (!statedir.is_empty()).then(|| PathBuf::from(statedir));
     if state.is_empty() {
         if let Some(dir) = dir {
             let file = dir.join("tailscaled.state");
-            return Ok(StatePlace { state: file.to_string_lossy().into_owned(), var_root: Some(dir) });
+            return Ok(StatePlace {
+                state: file.to_string_lossy().into_owned(),
+                var_root: Some(dir),
+            });
         }
         let file = default.ok_or(NoStatePlace)?;
         return Ok(StatePlace {
@@ -66,7 +77,10 @@ pub fn state_place(state: &str, statedir: &str, default: Option<PathBuf>) -> Res
             var_root: file.parent().map(Path::to_path_buf),
         });
     }
-    Ok(StatePlace { state: state.into(), var_root: dir.or_else(|| derived_root(state)) })
+    Ok(StatePlace {
+        state: state.into(),
+        var_root: dir.or_else(|| derived_root(state)),
+    })
 }
 
 /// Compat: the originals derive the directory from an absolute state path only where its folder is named `tailscale`.
@@ -74,7 +88,8 @@ fn derived_root(state: &str) -> Option<PathBuf> {
     let path = Path::new(state);
     let dir = path.is_absolute().then(|| path.parent()).flatten()?;
     let name = dir.file_name()?.to_str()?;
-    name.eq_ignore_ascii_case("tailscale").then(|| dir.to_path_buf())
+    name.eq_ignore_ascii_case("tailscale")
+        .then(|| dir.to_path_buf())
 }
 
 #[cfg(test)]
@@ -82,13 +97,26 @@ mod tests {
     use super::*;
 
     fn check(state: &str, statedir: &str, want_state: &str, want_root: Option<&str>) {
-        let place = state_place(state, statedir, Some("/d/tailscale/tailscaled.state".into())).unwrap();
-        assert_eq!((place.state.as_str(), place.var_root.as_deref()), (want_state, want_root.map(Path::new)));
+        let place = state_place(
+            state,
+            statedir,
+            Some("/d/tailscale/tailscaled.state".into()),
+        )
+        .unwrap();
+        assert_eq!(
+            (place.state.as_str(), place.var_root.as_deref()),
+            (want_state, want_root.map(Path::new))
+        );
     }
 
     #[test]
     fn the_matrix_of_state_and_statedir() {
-        check("", "", "/d/tailscale/tailscaled.state", Some("/d/tailscale"));
+        check(
+            "",
+            "",
+            "/d/tailscale/tailscaled.state",
+            Some("/d/tailscale"),
+        );
         check("", "/x", "/x/tailscaled.state", Some("/x"));
         check("/y/Tailscale/s", "", "/y/Tailscale/s", Some("/y/Tailscale"));
         check("/y/other/s", "", "/y/other/s", None);

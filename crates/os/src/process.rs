@@ -15,7 +15,10 @@ pub fn euid() -> u32 {
 /// Keeps private keys out of core dumps and away from other processes of the same user. Best effort: a system that
 /// refuses is no worse off.
 pub fn forbid_core_dumps() {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     if let Err(error) = rustix::process::setrlimit(Resource::Core, none) {
         tracing::debug!("no limit on core dumps: {error}");
     }
@@ -32,6 +35,8 @@ pub fn uid_of(name: &str) -> Option<u32> {
     let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+        (fields.next() == Some(name))
+            .then(|| fields.nth(1)?.parse().ok())
+            .flatten()
     })
 }

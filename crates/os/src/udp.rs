@@ -5,15 +5,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use host::{
     Batch, BoxFuture, Ecn, Sent, SocketId, UdpBinder, UdpRx, UdpSocket, UdpTx, Until, Waker,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::net::{RecvFlags, SendFlags};
 
 /// The largest datagram.
 const DATAGRAM_LEN: usize = 65_535;
@@ -30,14 +28,15 @@ impl UdpBinder for PlainBinder {
         } else {
             (socket2::Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into())
         };
-        let socket = socket2::Socket::new(domain, socket2::Type::DGRAM.nonblocking().cloexec(), None)?;
+        let socket =
+            socket2::Socket::new(domain, socket2::Type::DGRAM.nonblocking().cloexec(), None)?;
         if v6 {
             socket.set_only_v6(true)?;
         }
         socket.bind(&any.into())?;
         Ok(Arc::new(PlainSocket {
             id: SocketId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
-            socket: AsyncFd::with_interest(socket.into(), Interest::READABLE)?,
+            socket: tokio::net::UdpSocket::from_std(socket.into())?,
             wake: Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?),
         }))
     }
@@ -45,18 +44,31 @@ impl UdpBinder for PlainBinder {
 
 struct PlainSocket {
     id: SocketId,
-    socket: AsyncFd<std::net::UdpSocket>,
+    socket: tokio::net::UdpSocket,
     wake: Arc<OwnedFd>,
 }
 
 impl PlainSocket {
+    /// One datagram. The runtime's idea of readiness is refreshed on the way, but is not what decides: a caller that
+    /// blocks in `poll` may be ahead of it.
+    fn receive(&self, room: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        match self.socket.try_recv_from(room) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        let (len, _, from) = rustix::net::recvfrom(&self.socket, room, RecvFlags::DONTWAIT)?;
+        let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+        Ok((len, from.ok_or(io::ErrorKind::InvalidData)?))
+    }
+
     /// Takes datagrams until the socket is empty or `buf` cannot hold another of any size.
     fn drain(&self, buf: &mut [u8], out: &mut Batch<UdpRx>) -> io::Result<()> {
-        // Taken before the reads, so that clearing it cannot hide what arrives after the last of them.
-        let readiness = self.socket.poll_read_ready(&mut Context::from_waker(std::task::Waker::noop()));
         let mut off = 0;
-        while let Some(room) = buf.get_mut(off..).filter(|room| room.len() >= DATAGRAM_LEN || off == 0) {
-            match self.socket.get_ref().recv_from(room) {
+        while let Some(room) = buf
+            .get_mut(off..)
+            .filter(|room| room.len() >= DATAGRAM_LEN || off == 0)
+        {
+            match self.receive(room) {
                 Ok((len, from)) => {
                     out.push(UdpRx {
                         off: off as u32,
@@ -68,12 +80,7 @@ impl PlainSocket {
                     });
                     off += len;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Poll::Ready(Ok(mut ready)) = readiness {
-                        ready.clear_ready();
-                    }
-                    break;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // An ICMP error of an earlier send is reported here; it is not this receive's.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -85,7 +92,7 @@ impl PlainSocket {
 
     fn wait(&self, limit: Option<Duration>) -> io::Result<()> {
         let mut fds = [
-            PollFd::new(self.socket.get_ref(), PollFlags::IN),
+            PollFd::new(&self.socket, PollFlags::IN),
             PollFd::new(self.wake.as_ref(), PollFlags::IN),
         ];
         let limit = limit.map(|limit| Timespec {
@@ -106,7 +113,7 @@ impl UdpSocket for PlainSocket {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.get_ref().local_addr()
+        self.socket.local_addr()
     }
 
     fn recv(&self, buf: &mut [u8], out: &mut Batch<UdpRx>, until: Until) -> io::Result<()> {
@@ -128,8 +135,10 @@ impl UdpSocket for PlainSocket {
         for train in batch {
             let stride = usize::from(train.stride).max(1);
             for datagram in train.data.chunks(stride) {
-                if let Err(error) = self.socket.get_ref().send_to(datagram, train.to) {
-                    count_loss(&mut sent, &error);
+                if let Err(error) =
+                    rustix::net::sendto(&self.socket, datagram, SendFlags::DONTWAIT, &train.to)
+                {
+                    count_loss(&mut sent, &error.into());
                 }
             }
             sent.done += 1;
@@ -146,20 +155,21 @@ impl UdpSocket for PlainSocket {
     }
 
     fn readable(&self) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(async move {
-            self.socket.readable().await?.retain_ready();
-            Ok(())
-        })
+        Box::pin(self.socket.readable())
     }
 }
 
 fn count_loss(sent: &mut Sent, error: &io::Error) {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => sent.lost.no_buffer += 1,
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkDown => {
+        io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkDown => {
             sent.lost.unreachable += 1;
         }
-        _ if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => sent.lost.too_big += 1,
+        _ if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
+            sent.lost.too_big += 1
+        }
         _ => sent.lost.other += 1,
     }
 }
@@ -170,9 +180,18 @@ mod tests {
 
     #[tokio::test]
     async fn datagrams_arrive_whole_and_apart() {
-        let (a, b) = (PlainBinder.bind(false, 0).unwrap(), PlainBinder.bind(false, 0).unwrap());
+        let (a, b) = (
+            PlainBinder.bind(false, 0).unwrap(),
+            PlainBinder.bind(false, 0).unwrap(),
+        );
         let to: SocketAddr = (Ipv4Addr::LOCALHOST, b.local_addr().unwrap().port()).into();
-        let sent = a.send(&[UdpTx { to, src: None, stride: 3, ecn: Ecn::default(), data: b"abcdefg" }]);
+        let sent = a.send(&[UdpTx {
+            to,
+            src: None,
+            stride: 3,
+            ecn: Ecn::default(),
+            data: b"abcdefg",
+        }]);
         assert_eq!((sent.done, sent.lost), (1, Default::default()));
         let mut buf = vec![0; 3 * DATAGRAM_LEN];
         let mut out = Vec::new();
@@ -180,7 +199,11 @@ mod tests {
             b.readable().await.unwrap();
             let mut batch = Vec::new();
             b.recv(&mut buf, &mut batch, Until::Now).unwrap();
-            out.extend(batch.iter().map(|rx| buf[rx.off as usize..][..rx.len as usize].to_vec()));
+            out.extend(
+                batch
+                    .iter()
+                    .map(|rx| buf[rx.off as usize..][..rx.len as usize].to_vec()),
+            );
         }
         assert_eq!(out, [&b"abc"[..], b"def", b"g"]);
     }

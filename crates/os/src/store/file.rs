@@ -15,7 +15,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -48,7 +50,10 @@ impl FileStore {
         make_directory(path)?;
         let values = match fs::read(path).map(Zeroizing::new) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let store = Self { path: path.into(), values: Mutex::default() };
+                let store = Self {
+                    path: path.into(),
+                    values: Mutex::default(),
+                };
                 store.persist(&Values::new())?;
                 return Ok(store);
             }
@@ -58,7 +63,10 @@ impl FileStore {
                 Err(why) => recover(path, &bytes, &why)?,
             },
         };
-        Ok(Self { path: path.into(), values: Mutex::new(values) })
+        Ok(Self {
+            path: path.into(),
+            values: Mutex::new(values),
+        })
     }
 
     fn values(&self) -> MutexGuard<'_, Values> {
@@ -111,13 +119,21 @@ impl StateStore for FileStore {
 }
 
 fn trouble(path: &Path, verb: &str, error: &dyn std::fmt::Display) -> StoreError {
-    StoreError(format!("cannot {verb} state file `{}`: {error}", path.display()))
+    StoreError(format!(
+        "cannot {verb} state file `{}`: {error}",
+        path.display()
+    ))
 }
 
 /// Compat: 0700, and an existing directory is narrowed only if it is ours by its name.
 fn make_directory(path: &Path) -> Result<(), StoreError> {
-    let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) else { return Ok(()) };
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir);
     made.map_err(|error| trouble(path, "make the directory of", &error))?;
     if dir.file_name().is_some_and(|name| name == "tailscale")
         && let Ok(meta) = fs::metadata(dir)
@@ -133,9 +149,13 @@ fn parse(bytes: &[u8]) -> Result<Values, String> {
     if bytes.is_empty() {
         return Err("it is empty".into());
     }
-    let texts: BTreeMap<String, Option<Zeroizing<String>>> =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is not the JSON of a state file ({error})"))?;
-    if texts.len() == 3 && ["key", "nonce", "data"].iter().all(|key| texts.contains_key(*key)) {
+    let texts: BTreeMap<String, Option<Zeroizing<String>>> = serde_json::from_slice(bytes)
+        .map_err(|error| format!("it is not the JSON of a state file ({error})"))?;
+    if texts.len() == 3
+        && ["key", "nonce", "data"]
+            .iter()
+            .all(|key| texts.contains_key(*key))
+    {
         return Err("it is sealed by a TPM, which this build cannot open; run the original daemon once with \
                     --encrypt-state=false"
             .into());
@@ -218,8 +238,17 @@ impl Draft {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        let mut draft = Self { temporary, target: target.into(), inode: 0, published: false };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        let mut draft = Self {
+            temporary,
+            target: target.into(),
+            inode: 0,
+            published: false,
+        };
         file.write_all(bytes)?;
         file.sync_all()?;
         draft.inode = file.metadata()?.ino();
@@ -244,7 +273,10 @@ impl Drop for Draft {
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     File::open(dir)?.sync_all()
 }
 
@@ -256,14 +288,19 @@ fn recover(path: &Path, damaged: &[u8], why: &str) -> Result<Values, StoreError>
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // Compat: the originals take an empty file without a past for a missing one.
             if damaged.is_empty() {
-                tracing::warn!("state file `{}` is empty; treating it like a missing one", path.display());
+                tracing::warn!(
+                    "state file `{}` is empty; treating it like a missing one",
+                    path.display()
+                );
                 return Ok(Values::new());
             }
             None
         }
         Err(_) => None,
     };
-    let inode = fs::metadata(path).map(|meta| meta.ino()).unwrap_or_default();
+    let inode = fs::metadata(path)
+        .map(|meta| meta.ino())
+        .unwrap_or_default();
     let values = second
         .filter(|second| second.sha256 == sha256(second.state.as_bytes()) && second.inode == inode)
         .and_then(|second| parse(Zeroizing::new(second.state).as_bytes()).ok());
@@ -275,7 +312,10 @@ fn recover(path: &Path, damaged: &[u8], why: &str) -> Result<Values, StoreError>
             second_file.display(),
         )));
     };
-    tracing::warn!("state file `{}` is damaged: {why}; going on from its second generation", path.display());
+    tracing::warn!(
+        "state file `{}` is damaged: {why}; going on from its second generation",
+        path.display()
+    );
     replace(path, &encode(&values)).map_err(|error| trouble(path, "mend", &error))?;
     Ok(values)
 }

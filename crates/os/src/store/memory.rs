@@ -15,12 +15,18 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store whose node is ephemeral.
     pub fn ephemeral() -> Self {
-        Self { values: Mutex::default(), trouble: None }
+        Self {
+            values: Mutex::default(),
+            trouble: None,
+        }
     }
 
     /// The stand-in for a file that cannot be trusted.
     pub fn in_trouble(why: String) -> Self {
-        Self { values: Mutex::default(), trouble: Some(why) }
+        Self {
+            values: Mutex::default(),
+            trouble: Some(why),
+        }
     }
 
     fn values(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {

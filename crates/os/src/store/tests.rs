@@ -25,12 +25,25 @@ fn the_file_is_written_as_the_originals_write_it() {
         fs::read_to_string(&path).unwrap(),
         "{\n  \"_machinekey\": \"cHJpdmtleTowMA==\",\n  \"a\\u003cb\": \"\",\n  \"profile-1ab3\": \"e30=\"\n}"
     );
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(
+        fs::metadata(path.parent().unwrap())
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o700
+    );
     let again = FileStore::open(&path).unwrap();
     assert_eq!(again.read("_machinekey").unwrap().unwrap(), b"privkey:00");
     again.remove("_machinekey").unwrap();
-    assert_eq!(FileStore::open(&path).unwrap().keys().unwrap(), ["a<b", "profile-1ab3"]);
+    assert_eq!(
+        FileStore::open(&path).unwrap().keys().unwrap(),
+        ["a<b", "profile-1ab3"]
+    );
 }
 
 #[test]
@@ -47,10 +60,20 @@ fn an_equal_write_touches_nothing() {
 
 #[test]
 fn a_truncated_file_is_healed_from_the_second_generation() {
-    for damage in [&b""[..], b"{\"_machinekey\": \"cHJp", b"\0\0\0\0", b"[]", b"{\"a\": \"%%\"}"] {
+    for damage in [
+        &b""[..],
+        b"{\"_machinekey\": \"cHJp",
+        b"\0\0\0\0",
+        b"[]",
+        b"{\"a\": \"%%\"}",
+    ] {
         let (_dir, path) = place();
         FileStore::open(&path).unwrap().write("k", b"v").unwrap();
-        let file = fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(&path)
+            .unwrap();
         std::io::Write::write_all(&mut &file, damage).unwrap();
         drop(file);
         let healed = FileStore::open(&path).unwrap();
@@ -97,7 +120,12 @@ fn a_sealed_file_is_refused_and_says_how_to_open_it() {
     let (_dir, path) = place();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, br#"{"key": "", "nonce": "", "data": ""}"#).unwrap();
-    assert!(FileStore::open(&path).unwrap_err().0.contains("--encrypt-state=false"));
+    assert!(
+        FileStore::open(&path)
+            .unwrap_err()
+            .0
+            .contains("--encrypt-state=false")
+    );
 }
 
 #[test]
@@ -111,7 +139,9 @@ fn an_empty_file_without_a_past_is_a_missing_one() {
 #[test]
 fn schemes_that_are_not_built_say_so() {
     for address in ["kube:secret", "arn:aws:ssm:x", "tpmseal:/x"] {
-        let Err(error) = open(address) else { panic!("{address} opened") };
+        let Err(error) = open(address) else {
+            panic!("{address} opened")
+        };
         assert!(error.0.contains("not included in this build"), "{error}");
     }
     assert!(open("mem:").unwrap().is_ephemeral());
