@@ -99,7 +99,7 @@ pub fn error(about: &IpView<'_>, from: IpAddr, error: Error) -> Option<Vec<u8>> 
     };
     // RFC 1812 4.3.2.3: at most 576 bytes in all; RFC 4443 2.4: at most 1280.
     let limit = if v4 { 576 - 28 } else { 1280 - 48 };
-    let quoted = about.bytes().get(..limit).unwrap_or(about.bytes());
+    let quoted = about.bytes().get(..limit).unwrap_or_else(|| about.bytes());
     message(from, to, head, word, quoted)
 }
 
