@@ -1,0 +1,153 @@
+//! The peers, and how their keys lead to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use host::{Instant, PeerConfig};
+use keys::{DiscoPublic, NodePublic};
+use packet::PeerId;
+
+use crate::LinkId;
+
+/// A session counts as active for this long after the last send (`sessionActiveTimeout`).
+pub(crate) const ACTIVE: Duration = Duration::from_secs(45);
+
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) key: NodePublic,
+    pub(crate) disco: DiscoPublic,
+    /// 0 if unknown.
+    pub(crate) home: u16,
+    /// The link on which its packets arrived last.
+    pub(crate) heard_on: Option<LinkId>,
+    pub(crate) last_send: Option<Instant>,
+    /// A disco key that the peer itself told us inside the tunnel. When the network map follows, the session is as new as
+    /// the key and must live on.
+    pub(crate) advertised: Option<DiscoPublic>,
+}
+
+/// How a peer is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerView {
+    /// When something was last sent to it that was not an answer to disco.
+    pub last_send: Option<Instant>,
+    /// Whether that was in the last 45 s.
+    pub active: bool,
+}
+
+/// What a configuration did to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    None,
+    /// It restarted: its sessions are dead although their keys have not expired.
+    Restarted,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    by_id: BTreeMap<PeerId, Peer>,
+    by_key: BTreeMap<NodePublic, PeerId>,
+    /// Several nodes may share one disco key: node sharing, and people who switch accounts.
+    by_disco: BTreeMap<DiscoPublic, BTreeSet<PeerId>>,
+}
+
+impl Peers {
+    pub(crate) fn get(&self, id: PeerId) -> Option<&Peer> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(crate) fn by_key(&self, key: &NodePublic) -> Option<PeerId> {
+        self.by_key.get(key).copied()
+    }
+
+    pub(crate) fn knows_disco(&self, disco: &DiscoPublic) -> bool {
+        self.by_disco.contains_key(disco)
+    }
+
+    /// Adds or updates a peer. A key that another peer already has is not taken over: the first one keeps it.
+    pub(crate) fn upsert(&mut self, config: &PeerConfig) -> Change {
+        if self.by_key(&config.key).is_some_and(|id| id != config.id) {
+            return Change::None;
+        }
+        if self.get(config.id).is_some_and(|old| old.key != config.key) {
+            self.remove(config.id);
+        }
+        let Some(old) = self.by_id.get_mut(&config.id) else {
+            self.insert(config);
+            return Change::None;
+        };
+        old.home = config.home_derp;
+        let before = old.disco;
+        if before == config.disco {
+            return Change::None;
+        }
+        old.disco = config.disco;
+        let told_us = old.advertised.take() == Some(config.disco);
+        self.unindex_disco(before, config.id);
+        self.index_disco(config.disco, config.id);
+        if before.is_zero() || told_us {
+            Change::None
+        } else {
+            Change::Restarted
+        }
+    }
+
+    fn insert(&mut self, config: &PeerConfig) {
+        let peer = Peer {
+            key: config.key,
+            disco: config.disco,
+            home: config.home_derp,
+            heard_on: None,
+            last_send: None,
+            advertised: None,
+        };
+        self.by_key.insert(config.key, config.id);
+        self.by_id.insert(config.id, peer);
+        self.index_disco(config.disco, config.id);
+    }
+
+    pub(crate) fn remove(&mut self, id: PeerId) {
+        let Some(peer) = self.by_id.remove(&id) else {
+            return;
+        };
+        self.by_key.remove(&peer.key);
+        self.unindex_disco(peer.disco, id);
+    }
+
+    /// Forgets that anybody was heard on `link`.
+    pub(crate) fn forget_link(&mut self, link: LinkId) {
+        for peer in self.by_id.values_mut() {
+            if peer.heard_on == Some(link) {
+                peer.heard_on = None;
+            }
+        }
+    }
+
+    fn index_disco(&mut self, disco: DiscoPublic, id: PeerId) {
+        if !disco.is_zero() {
+            self.by_disco.entry(disco).or_default().insert(id);
+        }
+    }
+
+    fn unindex_disco(&mut self, disco: DiscoPublic, id: PeerId) {
+        if let Some(ids) = self.by_disco.get_mut(&disco) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_disco.remove(&disco);
+            }
+        }
+    }
+}
+
+impl Peer {
+    pub(crate) fn view(&self, now: Instant) -> PeerView {
+        PeerView {
+            last_send: self.last_send,
+            active: self.last_send.is_some_and(|at| now.since(at) < ACTIVE),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+mod disco;
+mod home;
+mod links;
+mod world;
