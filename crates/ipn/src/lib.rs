@@ -9,6 +9,7 @@
 
 pub mod dns;
 pub mod health;
+pub mod version;
 
 mod local;
 mod notify;

@@ -5,6 +5,7 @@
 
 pub mod facts;
 pub mod lifeline;
+pub mod logid;
 pub mod paths;
 pub mod process;
 pub mod store;
