@@ -1,6 +1,6 @@
 //! When a peer was last sent to and heard from, noted by the packet movers and read by the peer's timers.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use host::Instant;
@@ -15,8 +15,6 @@ pub struct Activity {
     unanswered: Stamp,
     /// The first data received since we last sent anything.
     owed: Stamp,
-    /// More data came after that.
-    owed_more: AtomicBool,
     sent: Stamp,
     received: Stamp,
 }
@@ -26,7 +24,6 @@ impl Activity {
     pub fn note_sent(&self, now: Instant, data: bool) -> bool {
         self.sent.set(now);
         self.owed.clear();
-        self.owed_more.store(false, Ordering::Relaxed);
         data && self.unanswered.set_if_clear(now)
     }
 
@@ -34,14 +31,7 @@ impl Activity {
     pub fn note_received(&self, now: Instant, data: bool) -> bool {
         self.received.set(now);
         self.unanswered.clear();
-        if !data {
-            return false;
-        }
-        let armed = self.owed.set_if_clear(now);
-        if !armed {
-            self.owed_more.store(true, Ordering::Relaxed);
-        }
-        armed
+        data && self.owed.set_if_clear(now)
     }
 
     /// When anything authenticated was last sent.
@@ -65,13 +55,8 @@ impl Activity {
         Some(since + KEEPALIVE + REKEY_TIMEOUT + jitter)
     }
 
-    /// The keepalive is being sent; if more data came meanwhile, another one is due later.
-    pub(crate) fn take_owed(&self, now: Instant) {
-        if self.owed_more.swap(false, Ordering::Relaxed) {
-            self.owed.set(now);
-        } else {
-            self.owed.clear();
-        }
+    pub(crate) fn take_owed(&self) {
+        self.owed.clear();
     }
 
     pub(crate) fn take_unanswered(&self) {

@@ -124,7 +124,10 @@ impl Gate {
     fn spend(&mut self, source: Source, proven: bool, now: Instant) -> bool {
         let room = self.sources.len() < MAX_SOURCES || self.sources.contains_key(&source);
         if !proven {
-            if self.loaded_until.is_some_and(|until| now < until) || !room {
+            let loaded = self
+                .loaded_until
+                .is_some_and(|until| now < until && until.since(now) <= LOADED_FOR);
+            if loaded || !room {
                 return false;
             }
             if !self.unproven.take(UNPROVEN, now) {
@@ -221,8 +224,14 @@ struct Bucket {
 
 impl Bucket {
     fn take(&mut self, rate: Rate, now: Instant) -> bool {
-        let full_at = self.full_at.map_or(now, |at| at.max(now)) + rate.cost;
-        if full_at.since(now) > rate.cost * rate.burst {
+        let limit = now + rate.cost * rate.burst;
+        // Beyond the limit lies only what a clock that went back has left: it must not shut anybody out.
+        let full_at = self
+            .full_at
+            .filter(|at| (now..=limit).contains(at))
+            .unwrap_or(now)
+            + rate.cost;
+        if full_at > limit {
             return false;
         }
         self.full_at = Some(full_at);

@@ -30,6 +30,8 @@ mod message;
 mod peer;
 mod replay;
 mod session;
+#[cfg(test)]
+mod testing;
 mod timestamp;
 
 pub use activity::Activity;

@@ -36,7 +36,8 @@ pub enum Output {
     /// Send this handshake message to the peer.
     Handshake(Vec<u8>),
     /// There is a new current session. Send what must come first on it, then what waited for it, *before* polling again:
-    /// if nothing was sent by then, a keepalive follows, since the peer may be waiting for a proof that we have the keys.
+    /// if we asked for it and nothing was sent by then, a keepalive follows, since the peer waits for a proof that we
+    /// have the keys.
     Established,
     /// Send this keepalive to the peer.
     Keepalive(Vec<u8>),
@@ -80,7 +81,7 @@ pub struct Peer {
     /// As responder: not yet used for sending, since the initiator may not have the keys.
     next: Option<Arc<Session>>,
     last_minute_asked: bool,
-    /// Whether `Established` has been given out and the session may still need a first message.
+    /// Whether `Established` has been given out as initiator, and the session may still need a first message.
     unproven: bool,
 
     timers: Timers,
@@ -296,7 +297,7 @@ impl Peer {
             self.retransmit(ctx);
         }
         if due(self.activity.keepalive_at()) {
-            self.activity.take_owed(ctx.now);
+            self.activity.take_owed();
             self.keepalive(ctx.now);
         }
         if due(self.activity.silent_at(self.jitter)) {
@@ -337,7 +338,8 @@ impl Peer {
     /// What is to be done next.
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
         if let Some(output) = self.outputs.pop_front() {
-            self.unproven |= output == Output::Established;
+            self.unproven |= output == Output::Established
+                && self.current.as_ref().is_some_and(|s| s.is_initiator());
             return Some(output);
         }
         if std::mem::take(&mut self.unproven)
@@ -411,7 +413,7 @@ impl Peer {
         }
         if self.attempts > MAX_RETRIES {
             self.drop_pending(ctx.indices);
-            self.activity.take_owed(ctx.now);
+            self.activity.take_owed();
             self.timers
                 .wipe
                 .get_or_insert(ctx.now + REJECT_AFTER_TIME * 3);
@@ -496,5 +498,7 @@ const MAX_RETRIES: u32 = 90 / 5;
 /// At most 50 initiations of one peer per second cost us anything.
 const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -179,6 +179,11 @@ impl Session {
         &self.activity
     }
 
+    /// Whether we asked for it.
+    pub fn is_initiator(&self) -> bool {
+        self.initiator
+    }
+
     /// Whether the session is too old to be used at all.
     pub fn expired(&self, now: Instant) -> bool {
         now.since(self.created) >= REJECT_AFTER_TIME
@@ -388,3 +393,6 @@ pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 pub(crate) const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
 pub(crate) const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
 const LAST_MINUTE: Duration = Duration::from_secs(180 - 10 - 5);
+
+#[cfg(test)]
+mod tests;
