@@ -113,7 +113,8 @@ fn the_zero_time_is_known() {
     assert_eq!(time.to_string(), "2024-01-02T01:04:05.123456789Z");
     assert_eq!(GoTime::from_unix_secs(123).unix_secs(), 123);
     assert_eq!(GoTime::from_unix_nanos(time.unix_nanos()), time);
-    let _ = GoTime::from_unix_nanos(i128::MAX);
+    let last: GoTime = "9999-12-31T23:59:59.999999999Z".parse().unwrap();
+    assert_eq!(last, GoTime::from_unix_nanos(i128::MAX));
     let _ = GoTime::from_unix_secs(i64::MIN).unix_secs();
 }
 

@@ -80,7 +80,11 @@ impl fmt::Debug for GoTime {
 impl FromStr for GoTime {
     type Err = jiff::Error;
     fn from_str(text: &str) -> Result<Self, jiff::Error> {
-        text.parse().map(Self)
+        match text.parse() {
+            // The last day that Go can write is beyond the last one that can be held here.
+            Err(_) if text.starts_with("9999-12-3") => Ok(Self(Timestamp::MAX)),
+            result => result.map(Self),
+        }
     }
 }
 
