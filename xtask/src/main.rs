@@ -1,3 +1,28 @@
-//! Developer tasks: tidy, lab, fuzz, chaos.
+//! Tasks for developers: `cargo xtask tidy` checks the structure, `cargo lab` starts a tailnet on this machine.
 
-fn main() {}
+mod lab;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.split_first() {
+        Some((task, rest)) if task == "lab" => lab::run(rest),
+        _ => {
+            eprintln!("usage: cargo xtask lab [--help | options of the lab]");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The workspace's root.
+pub(crate) fn root() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map(PathBuf::from).unwrap_or(manifest)
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).unwrap_or_else(|| root().join("target"))
+}

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn unknown_flags_exit_with_2() {
         let end = parse("tailscaled", vec!["--nonsense".into()], &|_| None).unwrap_err();
-        assert_eq!(end.code(), 2);
-        assert!(end.stderr().starts_with("flag provided but not defined: -nonsense\nUsage of tailscaled:\n"));
+        assert_eq!(end.exit_code(), 2);
+        assert!(end.to_string().starts_with("flag provided but not defined: -nonsense\nUsage of tailscaled:\n"));
     }
 }
