@@ -1,0 +1,144 @@
+//! What the brain wants done.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use derp::DerpMap;
+use host::{DnsConfig, PeerConfig, RouterConfig};
+use ipn::Notify;
+use ipnet::IpNet;
+use keys::{LockPublic, MachinePrivate, NodePrivate, NodePublic};
+use tailcfg::go::Secret;
+use tailcfg::{FilterRule, Hostinfo};
+use zeroize::Zeroizing;
+
+use crate::{Answer, ClientId, CommandError, CommandId};
+
+/// Something to be done. Effects are done in the order in which they come.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// For the control client.
+    Control(ControlEffect),
+    /// The packet engine's identity; `None` takes it away, and with it every session.
+    EngineKeys(Option<NodePrivate>),
+    /// The tailnet as the packet engine should see it; an empty one when we are off.
+    EngineNetwork(Arc<Network>),
+    /// Whether the engine should choose a home relay and keep its link.
+    EngineDerp(bool),
+    /// OS routing; answer with [`Event::Applied`](crate::Event::Applied). Latest wins.
+    ApplyRouter(RouterConfig),
+    /// OS resolver; answer with [`Event::Applied`](crate::Event::Applied). Latest wins.
+    ApplyDns(DnsConfig),
+    /// Write this to the state store. Order among writes matters.
+    SaveState {
+        /// Key.
+        key: String,
+        /// Value, perhaps with secrets in it.
+        value: Zeroizing<Vec<u8>>,
+    },
+    /// Remove this from the state store.
+    RemoveState {
+        /// Key.
+        key: String,
+    },
+    /// The answer to a command.
+    Reply {
+        /// Which command.
+        id: CommandId,
+        /// What became of it.
+        result: Result<Answer, CommandError>,
+    },
+    /// A message for every subscriber of the bus. The version is filled in.
+    Notify(Box<Notify>),
+    /// A line for the log that people look for (`Switching ipn state ...`). Without secrets.
+    Log(String),
+}
+
+/// Something for the control client.
+#[derive(Debug, Clone)]
+pub enum ControlEffect {
+    /// Make a client. There is none at that moment.
+    Start {
+        /// Its name; its events carry it.
+        client: ClientId,
+        /// Base URL of the server.
+        server_url: String,
+        /// The machine's key.
+        machine_key: MachinePrivate,
+        /// Whether it starts paused.
+        paused: bool,
+    },
+    /// Stop the client and wait until nothing of it can reach the server any more. It does not log out.
+    Shutdown,
+    /// Register this key, until told otherwise; a login under way is given up for it.
+    Login(Login),
+    /// Expire this key on the server, once, with a time limit of the client's; then
+    /// [`LoggedOut`](crate::ControlEvent::LoggedOut).
+    Logout {
+        /// The key to expire.
+        node_key: NodePrivate,
+    },
+    /// While paused, no long poll and no updates. Logins go on.
+    Pause(bool),
+    /// Keep a long poll with this key. One with another key is closed.
+    StartMap {
+        /// The registered key.
+        node_key: NodePrivate,
+        /// What to say of this node.
+        hostinfo: Arc<Hostinfo>,
+    },
+    /// End the long poll.
+    StopMap,
+    /// What to say of this node has changed: send it as soon as there is a long poll, and in every request from now on.
+    Update {
+        /// What to say, network included.
+        hostinfo: Arc<Hostinfo>,
+    },
+}
+
+/// A registration to be made.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The key to register.
+    pub node_key: NodePrivate,
+    /// The key before it; zero if there is none.
+    pub old_node_key: NodePublic,
+    /// The tailnet lock key.
+    pub lock_key: LockPublic,
+    /// A key that makes nobody necessary. It is used once.
+    pub auth_key: Option<Secret>,
+    /// What to say of this node.
+    pub hostinfo: Arc<Hostinfo>,
+    /// Whether the server should forget the node once it is gone.
+    pub ephemeral: bool,
+}
+
+/// The tailnet as the packet engine should see it. The default lets nothing through.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Network {
+    /// Our own addresses, IPv4 first.
+    pub self_addresses: Vec<IpAddr>,
+    /// The peers that packets can be exchanged with.
+    pub peers: Vec<PeerConfig>,
+    /// What may come in.
+    pub filter: FilterConfig,
+    /// The relays; `None` while none are known.
+    pub derp_map: Option<Arc<DerpMap>>,
+    /// Port of our own API for peers on our IPv4 address; 0 if it is not there.
+    pub peerapi_port_v4: u16,
+    /// The same on our IPv6 address.
+    pub peerapi_port_v6: u16,
+}
+
+/// What may come in.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FilterConfig {
+    /// Destinations that are ours to answer for: our addresses and what we route.
+    pub local: Vec<IpNet>,
+    /// Destinations whose drops are worth a log line.
+    pub logged: Vec<IpNet>,
+    /// The tailnet's rules, in order.
+    pub rules: Arc<[FilterRule]>,
+    /// Whether the user wants nothing but answers; the rules then count for nothing.
+    pub shields_up: bool,
+}
