@@ -9,7 +9,7 @@ pub struct FlowId(pub(crate) u64);
 
 /// Which transport a flow speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Proto {
+pub enum Transport {
     /// TCP.
     Tcp,
     /// UDP.
@@ -61,7 +61,7 @@ pub enum Event {
         /// The flow, from here on.
         id: FlowId,
         /// Its transport.
-        proto: Proto,
+        transport: Transport,
         /// Where the caller wants to go.
         local: SocketAddr,
         /// The caller.
@@ -78,7 +78,7 @@ pub enum Event {
         /// The flow.
         id: FlowId,
     },
-    /// The flow is gone, and its id with it. What was received before can no longer be read.
+    /// The flow is gone, and its id with it. Everything received in order was read before, or this would not have come.
     Closed {
         /// The flow.
         id: FlowId,

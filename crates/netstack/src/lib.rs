@@ -10,6 +10,11 @@
 
 mod api;
 mod stack;
+mod flows;
+mod tcp;
+mod timewait;
+mod udp;
+mod wire;
 
-pub use api::{Closed, Config, Error, Event, FlowId, Proto, Recv, Stats};
+pub use api::{Closed, Config, Error, Event, FlowId, Transport, Recv, Stats};
 pub use stack::Netstack;
