@@ -1,20 +1,39 @@
-//! The handle to the engine.
+//! The handle to the engine, and the thread behind it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use host::{PeerConfig, UdpBinder};
 use keys::{DiscoPublic, NodePrivate};
-use metrics::UserMetrics;
+use magicsock::LinkId;
+use metrics::{DropReason, UserMetrics};
 use packet::PeerId;
-use tokio::sync::mpsc;
+use rt::OsRng;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::core::{Clocks, Command, Core, Effect};
+use crate::link::{Link, LinkConfig, SendQueue};
+use crate::mailbox::{Inbox, Mailbox};
+use crate::probe::Prober;
+use crate::relays::Relays;
 use crate::{EngineEvent, EngineStatus, Network, PingError, PingRequest, Pong};
+
+/// Events that wait for a slow listener.
+const EVENTS: usize = 256;
+/// When a slow listener is tried again.
+const EVENT_RETRY: Duration = Duration::from_secs(1);
 
 /// What the engine needs of the world.
 pub struct EngineConfig {
-    /// Makes the UDP sockets that probe relays.
+    /// Makes the UDP sockets.
     pub udp: Arc<dyn UdpBinder>,
+    /// Which UDP port is preferred; 0 for any.
+    pub port: u16,
+    /// Reaches the relays.
+    pub relays: Arc<dyn Relays>,
     /// What it counts.
     pub metrics: Arc<UserMetrics>,
 }
@@ -22,7 +41,18 @@ pub struct EngineConfig {
 /// The running engine. Clones are handles to the same one; it stops when the last is dropped.
 #[derive(Clone)]
 pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mailbox: Arc<Mailbox>,
     disco: DiscoPublic,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.mailbox.post(|inbox| inbox.closed = true);
+    }
 }
 
 /// What the engine reports, in order.
@@ -39,61 +69,204 @@ impl Events {
 impl Engine {
     /// Starts the engine's thread. Must be called inside the async runtime, which carries the relay links.
     pub fn start(config: EngineConfig) -> io::Result<(Self, Events)> {
-        drop(config);
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "the packet engine is not built yet",
-        ))
+        let mailbox = Arc::new(Mailbox::default());
+        let core = Core::new(config.metrics.clone(), Box::new(OsRng), clocks());
+        let disco = core.disco_key();
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        let shell = Shell {
+            core,
+            config,
+            mailbox: mailbox.clone(),
+            links: BTreeMap::new(),
+            events,
+            waiting: Vec::new(),
+        };
+        std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || {
+                let _inside = runtime.enter();
+                shell.run();
+            })?;
+        let shared = Arc::new(Shared { mailbox, disco });
+        Ok((Self { shared }, Events(receiver)))
     }
 
     /// Our disco key, fresh at every start. Control must be told.
     pub fn disco_key(&self) -> DiscoPublic {
-        self.disco
+        self.shared.disco
     }
 
     /// Sets our WireGuard key; `None` closes all links and sessions.
     pub fn set_keys(&self, key: Option<NodePrivate>) {
-        drop(key);
+        self.command(Command::SetKeys(key));
     }
 
     /// Replaces all that is known of the tailnet. What did not change keeps its sessions; `None` drops every packet.
     pub fn set_network(&self, network: Option<Arc<Network>>) {
-        drop(network);
+        self.command(Command::SetNetwork(network));
     }
 
     /// Adds or replaces one peer of the network.
     pub fn upsert_peer(&self, peer: PeerConfig) {
-        drop(peer);
+        self.command(Command::UpsertPeer(Box::new(peer)));
     }
 
     /// Removes one peer of the network.
     pub fn remove_peer(&self, peer: PeerId) {
-        let _ = peer;
+        self.command(Command::RemovePeer(peer));
     }
 
     /// Whether relay links may be open: off while the user wants to be down or the network is.
     pub fn set_derp_running(&self, running: bool) {
-        let _ = running;
+        self.command(Command::SetDerpRunning(running));
     }
 
     /// Whether a map is being streamed from control: only then may the home relay move, as only then peers would learn it.
     pub fn set_map_streaming(&self, streaming: bool) {
-        let _ = streaming;
+        self.command(Command::SetMapStreaming(streaming));
     }
 
-    /// Our links changed: probes the relays anew. `major` also checks every relay link at once and drops the dead.
+    /// Our links changed: probes the relays anew, all of them if the change is `major`.
     pub fn link_changed(&self, major: bool) {
-        let _ = major;
+        self.command(Command::LinkChanged { major });
     }
 
     /// Pings a peer.
     pub async fn ping(&self, request: PingRequest) -> Result<Pong, PingError> {
-        let _ = request;
-        std::future::ready(Err(PingError::Stopped)).await
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Ping(request, reply));
+        answer.await.unwrap_or(Err(PingError::Stopped))
     }
 
     /// The engine at this moment; empty once it has stopped.
     pub async fn status(&self) -> EngineStatus {
-        std::future::ready(EngineStatus::default()).await
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Status(reply));
+        answer.await.unwrap_or_default()
+    }
+
+    fn command(&self, command: Command) {
+        self.shared
+            .mailbox
+            .post(|inbox| inbox.commands.push_back(command));
+    }
+}
+
+fn clocks() -> Clocks {
+    Clocks {
+        now: rt::now(),
+        wall: rt::wall(),
+    }
+}
+
+/// The thread: everything that the core must not touch.
+struct Shell {
+    core: Core,
+    config: EngineConfig,
+    mailbox: Arc<Mailbox>,
+    links: BTreeMap<LinkId, Link>,
+    events: mpsc::Sender<EngineEvent>,
+    /// Events not yet handed over.
+    waiting: Vec<EngineEvent>,
+}
+
+impl Shell {
+    /// Sleeps until something arrives or is due, handles all of it, and so on until the last handle is gone.
+    fn run(mut self) {
+        let mut inbox = Inbox::default();
+        let mut prober = Prober::new(
+            &*self.config.udp,
+            self.config.port,
+            self.config.relays.clone(),
+            self.mailbox.clone(),
+        );
+        loop {
+            self.mailbox.take(&mut inbox, self.sleep_for());
+            if inbox.closed {
+                return;
+            }
+            inbox.woken = false;
+            self.core.set_clocks(clocks());
+            for answer in inbox.probes.drain(..) {
+                self.core.handle_probe(answer);
+            }
+            for command in inbox.commands.drain(..) {
+                self.core.handle_command(command);
+            }
+            for (link, event) in inbox.links.drain(..) {
+                self.core.handle_link(link, event);
+            }
+            for effect in self.core.run() {
+                match effect {
+                    Effect::Probe(action) => prober.act(action, self.core.derp_map()),
+                    other => self.perform(other),
+                }
+            }
+            self.flush_events();
+        }
+    }
+
+    /// How long nothing is due; `None` means until something arrives.
+    fn sleep_for(&self) -> Option<Duration> {
+        let core = self.core.next_timeout().map(|at| rt::now().until(at));
+        let events = (!self.waiting.is_empty()).then_some(EVENT_RETRY);
+        core.into_iter().chain(events).min()
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::OpenLink {
+                link,
+                region,
+                home,
+                key,
+            } => {
+                let config = LinkConfig {
+                    link,
+                    region,
+                    key,
+                    relays: self.config.relays.clone(),
+                    mailbox: self.mailbox.clone(),
+                    queue: Arc::new(SendQueue::new(home)),
+                };
+                self.links.insert(link, Link::start(config));
+            }
+            Effect::CloseLink { link } => drop(self.links.remove(&link)),
+            Effect::NotePreferred { link, home } => {
+                if let Some(link) = self.links.get(&link) {
+                    link.queue.set_home(home);
+                }
+            }
+            Effect::Push { link, batch } => {
+                let dropped = match self.links.get(&link) {
+                    Some(link) => link.queue.push(batch),
+                    None => batch.packets,
+                };
+                let outbound = &self.config.metrics.outbound;
+                outbound.count_dropped(DropReason::Error, u64::from(dropped));
+            }
+            Effect::Event(event) => self.tell(event),
+            Effect::Probe(_) => {}
+        }
+    }
+
+    /// An event waits at most once: a newer one about the same thing replaces it.
+    fn tell(&mut self, event: EngineEvent) {
+        match self.waiting.iter_mut().find(|old| old.same_subject(&event)) {
+            Some(old) => *old = event,
+            None => self.waiting.push(event),
+        }
+    }
+
+    fn flush_events(&mut self) {
+        while let Some(next) = self.waiting.first() {
+            match self.events.try_send(next.clone()) {
+                Ok(()) => drop(self.waiting.remove(0)),
+                Err(TrySendError::Full(_)) => return,
+                // Nobody listens any more.
+                Err(TrySendError::Closed(_)) => self.waiting.clear(),
+            }
+        }
     }
 }

@@ -43,6 +43,23 @@ pub enum EngineEvent {
     },
 }
 
+impl EngineEvent {
+    /// Whether `newer` makes this event pointless.
+    pub(crate) fn same_subject(&self, newer: &Self) -> bool {
+        match (self, newer) {
+            (Self::HomeDerp(_), Self::HomeDerp(_))
+            | (Self::DerpLinks { .. }, Self::DerpLinks { .. })
+            | (Self::NetInfo(_), Self::NetInfo(_)) => true,
+            (Self::DerpConnected { region: a, .. }, Self::DerpConnected { region: b, .. })
+            | (Self::DerpTrouble { region: a, .. }, Self::DerpTrouble { region: b, .. }) => a == b,
+            (Self::DiscoAdvertised { peer: a, .. }, Self::DiscoAdvertised { peer: b, .. }) => {
+                a == b
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The outcome of probing our network (`tailcfg.NetInfo`).
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NetInfo {
@@ -54,6 +71,8 @@ pub struct NetInfo {
     pub os_has_ipv6: Option<bool>,
     /// Whether UDP reaches the Internet.
     pub working_udp: Option<bool>,
+    /// Whether ICMP echo over IPv4 reaches the Internet.
+    pub working_icmpv4: Option<bool>,
     /// Our home relay region; 0 for none.
     pub preferred_derp: u16,
     /// Seconds to each region, by `<region>-v4` and `<region>-v6`.

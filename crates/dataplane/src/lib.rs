@@ -7,14 +7,20 @@
 //!
 //! The one invariant: without a [`Network`] nothing passes. No filter means that every packet is dropped.
 
+mod core;
 mod engine;
 mod event;
+mod link;
+mod mailbox;
 mod network;
 mod ping;
+mod probe;
+mod relays;
 mod status;
 
 pub use engine::{Engine, EngineConfig, Events};
 pub use event::{EngineEvent, NetInfo};
 pub use network::Network;
 pub use ping::{PingError, PingKind, PingRequest, Pong};
+pub use relays::{RelayIo, RelayStream, Relays};
 pub use status::{DerpLinkStatus, EngineStatus, PeerStatus};

@@ -300,7 +300,13 @@ impl Magicsock {
         Some(link)
     }
 
-    pub(crate) fn region(&self, id: u16) -> Option<&derp::Region> {
+    /// The relay map.
+    pub fn derp_map(&self) -> Option<&DerpMap> {
+        self.derp_map.as_deref()
+    }
+
+    /// A region of the relay map.
+    pub fn region(&self, id: u16) -> Option<&derp::Region> {
         self.derp_map.as_ref()?.region(id)
     }
 

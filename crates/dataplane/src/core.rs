@@ -1,0 +1,234 @@
+//! The engine without its surroundings: one thread's state, told what happens and when, and asked what to do.
+//!
+//! It makes no calls into the world but answering whoever waits for a ping or a status. Time and randomness are handed in,
+//! so that two of them can be run against each other under virtual time.
+
+mod command;
+mod guard;
+mod inbound;
+mod outbound;
+mod pings;
+mod relays;
+mod table;
+mod tunnel;
+
+pub(crate) use command::Command;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use derp::Region;
+use host::{Instant, Wall};
+use keys::{DiscoPrivate, DiscoPublic, NodePrivate};
+use magicsock::{LinkId, Magicsock, Output, PingId};
+use metrics::UserMetrics;
+use packet::PeerId;
+use rand_core::CryptoRng;
+use wireguard::{Context, Gate, Identity, IndexTable};
+
+use crate::EngineEvent;
+use crate::core::guard::Guard;
+use crate::core::pings::Pings;
+use crate::core::relays::RelayStates;
+use crate::core::table::PeerTable;
+use crate::core::tunnel::Tunnel;
+use crate::link::Batch;
+
+/// Something that the engine's surroundings must do.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Start a link.
+    OpenLink {
+        link: LinkId,
+        region: Region,
+        home: bool,
+        key: NodePrivate,
+    },
+    /// Stop a link.
+    CloseLink { link: LinkId },
+    /// Tell a link whether it leads home.
+    NotePreferred { link: LinkId, home: bool },
+    /// Hand frames to a link.
+    Push { link: LinkId, batch: Batch },
+    /// Tell the brain.
+    Event(EngineEvent),
+    /// Do something to measure our network.
+    Probe(netcheck::Action),
+}
+
+/// When it is, and what it is on the wall.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clocks {
+    pub(crate) now: Instant,
+    pub(crate) wall: Wall,
+}
+
+pub(crate) struct Core {
+    clocks: Clocks,
+    rng: Box<dyn CryptoRng + Send>,
+    metrics: Arc<UserMetrics>,
+    magic: Magicsock,
+    key: Option<NodePrivate>,
+    identity: Option<Arc<Identity>>,
+    gate: Gate,
+    indices: IndexTable,
+    table: PeerTable,
+    self_addresses: Vec<IpAddr>,
+    guard: Guard,
+    tunnels: BTreeMap<PeerId, Tunnel>,
+    timers: BTreeSet<(Instant, PeerId)>,
+    pings: Pings,
+    next_ping: u64,
+    relays: RelayStates,
+    /// Frames of this round, not yet handed to their links.
+    sends: BTreeMap<LinkId, Batch>,
+    effects: Vec<Effect>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        metrics: Arc<UserMetrics>,
+        mut rng: Box<dyn CryptoRng + Send>,
+        clocks: Clocks,
+    ) -> Self {
+        let disco = DiscoPrivate::generate(&mut *rng);
+        Self {
+            magic: Magicsock::new(disco, &mut *rng),
+            clocks,
+            rng,
+            metrics,
+            key: None,
+            identity: None,
+            gate: Gate::new(),
+            indices: IndexTable::new(),
+            table: PeerTable::default(),
+            self_addresses: Vec::new(),
+            guard: Guard::default(),
+            tunnels: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            pings: Pings::default(),
+            next_ping: 0,
+            relays: RelayStates::default(),
+            sends: BTreeMap::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    pub(crate) fn disco_key(&self) -> DiscoPublic {
+        self.magic.disco_key()
+    }
+
+    /// The relays.
+    pub(crate) fn derp_map(&self) -> Option<&derp::DerpMap> {
+        self.magic.derp_map()
+    }
+
+    /// Says what time it is; everything until the next call happens then.
+    pub(crate) fn set_clocks(&mut self, clocks: Clocks) {
+        self.clocks = clocks;
+    }
+
+    /// When [`run`](Self::run) is wanted at the latest.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        [
+            self.magic.next_timeout(),
+            self.timers.first().map(|(at, _)| *at),
+            self.pings.next_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Does what is due and what follows from all that was handled, then gives what the world must do.
+    pub(crate) fn run(&mut self) -> Vec<Effect> {
+        let now = self.clocks.now;
+        self.pings.handle_timeout(now);
+        while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.with_tunnel(id, |tunnel, ctx| tunnel.peer.handle_timeout(ctx));
+            self.after(id);
+        }
+        if self.magic.next_timeout().is_some_and(|at| at <= now) {
+            self.magic.handle_timeout(now, &mut *self.rng);
+        }
+        self.drain_magic();
+        for (link, batch) in std::mem::take(&mut self.sends) {
+            self.effects.push(Effect::Push { link, batch });
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn event(&mut self, event: EngineEvent) {
+        self.effects.push(Effect::Event(event));
+    }
+
+    /// Does what the path machine asks for.
+    fn drain_magic(&mut self) {
+        while let Some(output) = self.magic.poll_output() {
+            match output {
+                Output::OpenLink { link, region, home } => self.open_link(link, region, home),
+                Output::CloseLink { link, why } => self.close_link(link, why),
+                Output::NotePreferred { link, home } => {
+                    self.effects.push(Effect::NotePreferred { link, home });
+                }
+                Output::SendDerp { link, to, packet } => self.send_frame(link, &to, &packet),
+                Output::HomeChanged(region) => {
+                    self.metrics.home_derp_region_id.set(i64::from(region));
+                    self.event(EngineEvent::HomeDerp(region));
+                }
+                Output::Probe(action) => self.effects.push(Effect::Probe(action)),
+                Output::Report(report) => self.take_report(*report),
+                Output::PeerRestarted(id) => self.reset_tunnel(id),
+                Output::PingDone { id, result } => self.pings.disco_done(id, result),
+            }
+        }
+    }
+
+    /// Runs `f` on a tunnel with all that WireGuard needs.
+    fn with_tunnel<R>(
+        &mut self,
+        id: PeerId,
+        f: impl FnOnce(&mut Tunnel, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let tunnel = self.tunnels.get_mut(&id)?;
+        let mut ctx = Context {
+            now: self.clocks.now,
+            wall: self.clocks.wall,
+            rng: &mut *self.rng,
+            indices: &mut self.indices,
+        };
+        Some(f(tunnel, &mut ctx))
+    }
+
+    /// The tunnel of a configured peer, made if there is none.
+    fn ensure_tunnel(&mut self, id: PeerId) -> Option<&mut Tunnel> {
+        if !self.tunnels.contains_key(&id) {
+            let identity = self.identity.clone()?;
+            let tunnel = Tunnel::new(identity, self.table.get(id)?.key)?;
+            self.tunnels.insert(id, tunnel);
+        }
+        self.tunnels.get_mut(&id)
+    }
+
+    /// Forgets a peer's sessions. What comes or goes next starts afresh.
+    fn reset_tunnel(&mut self, id: PeerId) {
+        if let Some(mut tunnel) = self.tunnels.remove(&id) {
+            tunnel.peer.close(&mut self.indices);
+            if let Some(at) = tunnel.timer {
+                self.timers.remove(&(at, id));
+            }
+        }
+    }
+
+    fn next_ping_id(&mut self) -> PingId {
+        self.next_ping += 1;
+        PingId(self.next_ping)
+    }
+
+    /// Our address of the family of `other`.
+    fn self_address_like(&self, other: IpAddr) -> Option<IpAddr> {
+        let same = |own: &&IpAddr| own.is_ipv4() == other.is_ipv4();
+        self.self_addresses.iter().find(same).copied()
+    }
+}

@@ -1,0 +1,304 @@
+//! From a relay's frames to the stack: sessions, sources, what the engine answers itself, the filter.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use keys::NodePublic;
+use magicsock::LinkId;
+use metrics::{DropReason, Path};
+use packet::disco;
+use packet::icmp::Echo;
+use packet::tsmp::{self, Reject, RejectReason};
+use packet::{IpView, PeerId, Proto, Unparsed};
+use wireguard::{Admit, Message, Opening, Session, Source, classify};
+
+use super::Core;
+use super::guard::Verdict;
+use super::pings::Token;
+use super::table::may_send_from;
+use crate::EngineEvent;
+use crate::link::Packets;
+
+impl Core {
+    /// Takes the packets of one read. Neighbours of one sender and session share all lookups.
+    pub(crate) fn handle_packets(&mut self, link: LinkId, mut packets: Packets) {
+        let Packets {
+            bytes,
+            packets: all,
+            ..
+        } = &mut packets;
+        let mut rest = all.as_slice();
+        while let Some((src, _)) = rest.first() {
+            let len = rest.iter().take_while(|(other, _)| other == src).count();
+            let (run, behind) = rest.split_at(len);
+            rest = behind;
+            if let Some(peer) = self.magic.heard(link, src) {
+                self.handle_run(link, peer, src, bytes, run);
+            }
+        }
+    }
+
+    /// Packets of one sender.
+    fn handle_run(
+        &mut self,
+        link: LinkId,
+        peer: PeerId,
+        src: &NodePublic,
+        bytes: &mut [u8],
+        run: &[(NodePublic, Range<usize>)],
+    ) {
+        let mut data: Vec<Range<usize>> = Vec::new();
+        let mut session: Option<Arc<Session>> = None;
+        for (_, range) in run {
+            let Some(datagram) = bytes.get(range.clone()) else {
+                continue;
+            };
+            if disco::looks_like(datagram) {
+                let now = self.clocks.now;
+                self.magic
+                    .handle_disco(link, src, datagram, now, &mut *self.rng);
+                continue;
+            }
+            self.metrics
+                .inbound
+                .count(Path::Derp, 1, datagram.len() as u64);
+            match classify(datagram) {
+                Ok(Message::Data { receiver, .. }) => {
+                    let same = session
+                        .as_ref()
+                        .is_some_and(|s| s.local_index() == receiver);
+                    if !same {
+                        self.handle_data(peer, session.take(), bytes, &mut data);
+                        // A relay vouches for the sender, so a session is used by its own peer only.
+                        let found = self.indices.session(receiver);
+                        session = found.filter(|s| s.peer() == *src).cloned();
+                    }
+                    data.push(range.clone());
+                }
+                Ok(message) => {
+                    self.note_rx(peer, datagram.len());
+                    self.handle_handshake(peer, src, &message);
+                }
+                Err(error) => tracing::trace!("from {src}: {error}"),
+            }
+        }
+        self.handle_data(peer, session, bytes, &mut data);
+    }
+
+    /// Data of one session.
+    fn handle_data(
+        &mut self,
+        peer: PeerId,
+        session: Option<Arc<Session>>,
+        bytes: &mut [u8],
+        data: &mut Vec<Range<usize>>,
+    ) {
+        let Some(session) = session else {
+            data.clear();
+            return;
+        };
+        let now = self.clocks.now;
+        let mut opened: Vec<Opening> = Vec::with_capacity(data.len());
+        for range in data.drain(..) {
+            let start = range.start;
+            let Some(datagram) = bytes.get_mut(range) else {
+                continue;
+            };
+            let len = datagram.len();
+            match session.open_in_place(now, datagram) {
+                Ok(mut opening) => {
+                    opening.plaintext = shift(opening.plaintext, start);
+                    opened.push(opening);
+                    self.note_rx(peer, len);
+                }
+                Err(error) => tracing::trace!("data from peer {}: {error}", peer.0),
+            }
+        }
+        session.accept_batch(&mut opened);
+        if opened.is_empty() {
+            return;
+        }
+        let any_data = opened.iter().any(|opening| !opening.plaintext.is_empty());
+        // A new session must be in use before its first packets can cause answers.
+        if session.note_received(now, any_data) {
+            let index = session.local_index();
+            self.with_tunnel(peer, |tunnel, ctx| tunnel.peer.handle_received(index, ctx));
+            self.after(peer);
+        }
+        for opening in opened {
+            if let Some(packet) = bytes.get(opening.plaintext) {
+                self.receive(peer, packet);
+            }
+        }
+    }
+
+    fn handle_handshake(&mut self, peer: PeerId, src: &NodePublic, message: &Message<'_>) {
+        let Some(identity) = self.identity.clone() else {
+            return;
+        };
+        let now = self.clocks.now;
+        match self
+            .gate
+            .admit(&identity, message, Source::Relay(*src), now, &mut *self.rng)
+        {
+            Admit::Drop => return,
+            Admit::Challenge(reply) => {
+                self.send_datagram(peer, &reply);
+                return;
+            }
+            Admit::Proceed => {}
+        }
+        let result = match message {
+            Message::Initiation(initiation) => {
+                let opened = match identity.open_initiation(initiation) {
+                    Ok(opened) if opened.peer == *src => opened,
+                    Ok(_) => return,
+                    Err(error) => return tracing::trace!("initiation from {src}: {error}"),
+                };
+                if self.ensure_tunnel(peer).is_none() {
+                    return;
+                }
+                self.with_tunnel(peer, |tunnel, ctx| {
+                    tunnel.peer.handle_initiation(opened, ctx)
+                })
+            }
+            Message::Response(response) => self.with_tunnel(peer, |tunnel, ctx| {
+                tunnel.peer.handle_response(response, ctx)
+            }),
+            Message::CookieReply(reply) => self.with_tunnel(peer, |tunnel, ctx| {
+                tunnel.peer.handle_cookie_reply(reply, ctx.now)
+            }),
+            Message::Data { .. } => None,
+        };
+        if let Some(Err(error)) = result {
+            tracing::trace!("handshake with {src}: {error}");
+        }
+        self.after(peer);
+    }
+
+    fn note_rx(&mut self, peer: PeerId, len: usize) {
+        if let Some(tunnel) = self.tunnels.get_mut(&peer) {
+            tunnel.rx_bytes += len as u64;
+        }
+    }
+
+    /// A packet that came out of a peer's tunnel.
+    fn receive(&mut self, peer: PeerId, packet: &[u8]) {
+        let view = match IpView::parse(packet) {
+            Ok(view) => view,
+            Err(Unparsed::Empty) => return,
+            Err(_) => return self.drop_in(DropReason::TooShort),
+        };
+        let Some(config) = self.table.get(peer) else {
+            return;
+        };
+        let jailed = config.jailed;
+        if !may_send_from(config, view.src()) {
+            return tracing::trace!("peer {} may not send from {}", peer.0, view.src());
+        }
+        if self.handle_tsmp(peer, &view) || self.is_awaited_echo(&view) || self.is_own_disco(&view)
+        {
+            return;
+        }
+        match self.guard.judge_in(&view, jailed) {
+            Verdict::Accept => self.deliver(&view),
+            Verdict::Drop { reason, shields_up } => {
+                self.drop_in(reason);
+                self.refuse(&view, shields_up);
+            }
+        }
+    }
+
+    /// TSMP that is for the engine. Pongs and rejects go on to the filter.
+    fn handle_tsmp(&mut self, peer: PeerId, view: &IpView<'_>) -> bool {
+        match tsmp::Message::parse(view) {
+            Some(tsmp::Message::Ping(data)) => {
+                let pong = tsmp::Message::Pong {
+                    data,
+                    peer_api_port: self.guard.peerapi_port(view.dst()),
+                };
+                if let Some(packet) = pong.packet(view.dst(), view.src()) {
+                    self.send_ip(&packet);
+                }
+                true
+            }
+            Some(tsmp::Message::DiscoKey(key)) => {
+                if !key.is_zero() {
+                    self.magic.note_advertised(peer, key);
+                    self.event(EngineEvent::DiscoAdvertised { peer, key });
+                }
+                true
+            }
+            Some(tsmp::Message::Pong {
+                data,
+                peer_api_port,
+            }) => {
+                let now = self.clocks.now;
+                self.pings.answered(Token::Tsmp(data), peer_api_port, now);
+                false
+            }
+            Some(tsmp::Message::Reject(reject)) => {
+                tracing::debug!(
+                    "open-conn-track: flow {} {} > {} rejected due to {}",
+                    reject.proto,
+                    reject.src,
+                    reject.dst,
+                    reject.reason
+                );
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn is_awaited_echo(&mut self, view: &IpView<'_>) -> bool {
+        let Some(echo) = Echo::parse(view).filter(|echo| echo.reply) else {
+            return false;
+        };
+        let token = Token::Icmp {
+            from: view.src(),
+            id: echo.id,
+            seq: echo.seq,
+        };
+        self.pings.answered(token, 0, self.clocks.now)
+    }
+
+    /// Our own disco inside the tunnel would be a loop.
+    fn is_own_disco(&self, view: &IpView<'_>) -> bool {
+        view.is(Proto::UDP)
+            && disco::Envelope::parse(view.payload())
+                .is_some_and(|envelope| envelope.sender == self.magic.disco_key())
+    }
+
+    /// Tells the opener of a refused connection, so that it need not wait for its timeout.
+    ///
+    /// Compat: only for IPv4 TCP, and for anything with SYN, as the originals.
+    fn refuse(&mut self, view: &IpView<'_>, shields_up: bool) {
+        let syn = view.tcp_flags().has(packet::TcpFlags::SYN);
+        if !view.src().is_ipv4() || !view.is(Proto::TCP) || !syn {
+            return;
+        }
+        let reason = if shields_up {
+            RejectReason::SHIELDS_UP
+        } else {
+            RejectReason::ACL
+        };
+        if let Some(packet) = Reject::of(view, reason).packet() {
+            self.send_ip(&packet);
+        }
+    }
+
+    fn drop_in(&self, reason: DropReason) {
+        self.metrics.inbound.count_dropped(reason, 1);
+    }
+
+    /// Hands a packet to our own stack.
+    fn deliver(&mut self, view: &IpView<'_>) {
+        let _ = view;
+        self.drop_in(DropReason::Error);
+    }
+}
+
+fn shift(range: Range<usize>, by: usize) -> Range<usize> {
+    range.start + by..range.end + by
+}

@@ -1,0 +1,172 @@
+//! From packets to frames: routes, sessions, sealing straight into a link's batch.
+
+use std::sync::Arc;
+
+use keys::NodePublic;
+use magicsock::LinkId;
+use metrics::{DropReason, Path};
+use packet::tsmp;
+use packet::{IpView, PeerId};
+use wireguard::{Output, Session};
+
+use super::{Core, Effect};
+
+/// The tunnel's MTU: padding must not make a packet longer.
+const MTU: usize = 1280;
+
+impl Core {
+    /// Sends an IP packet to whoever its destination is routed to.
+    pub(super) fn send_ip(&mut self, packet: &[u8]) {
+        let Ok(view) = IpView::parse(packet) else {
+            return self.drop_out(1);
+        };
+        match self.table.route(view.dst()) {
+            Some(peer) => self.send_to_peer(peer, packet),
+            None => self.drop_out(1),
+        }
+    }
+
+    /// Sends a packet through a peer's tunnel, or lets it wait for one.
+    pub(super) fn send_to_peer(&mut self, peer: PeerId, packet: &[u8]) {
+        let now = self.clocks.now;
+        let Some(tunnel) = self.ensure_tunnel(peer) else {
+            return self.drop_out(1);
+        };
+        if let Some(session) = tunnel.peer.session(now).cloned() {
+            self.seal(peer, &session, packet);
+            return;
+        }
+        let dropped = tunnel.park(packet);
+        self.drop_out(dropped);
+        self.with_tunnel(peer, |tunnel, ctx| tunnel.peer.want_session(ctx));
+        self.after(peer);
+    }
+
+    /// Seals a packet into the batch of the link that leads to the peer.
+    fn seal(&mut self, peer: PeerId, session: &Arc<Session>, packet: &[u8]) {
+        let now = self.clocks.now;
+        let Some(route) = self.magic.route(peer, now) else {
+            return self.drop_out(1);
+        };
+        let batch = self.sends.entry(route.link).or_default();
+        let frame = batch.begin(&route.to);
+        match session.seal(now, packet, MTU, &mut batch.frames) {
+            Ok(look) => {
+                let len = batch.finish(frame);
+                self.note_tx(peer, len);
+                self.push_if_full(route.link);
+                if look {
+                    self.with_tunnel(peer, |tunnel, ctx| tunnel.peer.handle_activity(ctx));
+                    self.after(peer);
+                }
+            }
+            Err(error) => {
+                batch.abandon(frame);
+                tracing::trace!("to peer {}: {error}", peer.0);
+                self.drop_out(1);
+            }
+        }
+    }
+
+    /// Sends a WireGuard message that is ready.
+    pub(super) fn send_datagram(&mut self, peer: PeerId, datagram: &[u8]) {
+        let Some(route) = self.magic.route(peer, self.clocks.now) else {
+            return self.drop_out(1);
+        };
+        self.send_frame(route.link, &route.to, datagram);
+        self.note_tx(peer, datagram.len());
+    }
+
+    pub(super) fn send_frame(&mut self, link: LinkId, to: &NodePublic, datagram: &[u8]) {
+        let batch = self.sends.entry(link).or_default();
+        let frame = batch.begin(to);
+        batch.frames.extend_from_slice(datagram);
+        batch.finish(frame);
+        self.push_if_full(link);
+    }
+
+    fn push_if_full(&mut self, link: LinkId) {
+        if self.sends.get(&link).is_some_and(|batch| batch.is_full())
+            && let Some(batch) = self.sends.remove(&link)
+        {
+            self.effects.push(Effect::Push { link, batch });
+        }
+    }
+
+    fn note_tx(&mut self, peer: PeerId, len: usize) {
+        self.metrics.outbound.count(Path::Derp, 1, len as u64);
+        if let Some(tunnel) = self.tunnels.get_mut(&peer) {
+            tunnel.tx_bytes += len as u64;
+        }
+    }
+
+    fn drop_out(&self, packets: u64) {
+        self.metrics
+            .outbound
+            .count_dropped(DropReason::Error, packets);
+    }
+
+    /// Does what a tunnel's WireGuard asks for, and sets its timer.
+    pub(super) fn after(&mut self, peer: PeerId) {
+        let now = self.clocks.now;
+        loop {
+            let Some(tunnel) = self.tunnels.get_mut(&peer) else {
+                return;
+            };
+            match tunnel.peer.poll_output(now) {
+                Some(Output::Handshake(datagram) | Output::Keepalive(datagram)) => {
+                    self.send_datagram(peer, &datagram);
+                }
+                Some(Output::Established) => self.established(peer),
+                Some(Output::GaveUp) => {
+                    let lost = tunnel.take_parked().len();
+                    self.drop_out(lost as u64);
+                }
+                Some(Output::Idle) => return self.reset_tunnel(peer),
+                None => break,
+            }
+        }
+        self.rearm(peer);
+    }
+
+    /// A new session: our disco key goes first, so that a peer which cannot reach control finds us after a restart; then
+    /// what waited.
+    fn established(&mut self, peer: PeerId) {
+        let now = self.clocks.now;
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else {
+            return;
+        };
+        let Some(session) = tunnel.peer.session(now).cloned() else {
+            return;
+        };
+        let parked = tunnel.take_parked();
+        if let Some(advertisement) = self.advertisement(peer) {
+            self.seal(peer, &session, &advertisement);
+        }
+        for packet in parked {
+            self.seal(peer, &session, &packet);
+        }
+    }
+
+    fn advertisement(&self, peer: PeerId) -> Option<Vec<u8>> {
+        let to = *self.table.get(peer)?.addresses.first()?;
+        let from = self.self_address_like(to)?;
+        tsmp::Message::DiscoKey(self.magic.disco_key()).packet(from, to)
+    }
+
+    fn rearm(&mut self, peer: PeerId) {
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else {
+            return;
+        };
+        let next = tunnel.peer.next_timeout();
+        if tunnel.timer == next {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut tunnel.timer, next) {
+            self.timers.remove(&(old, peer));
+        }
+        if let Some(next) = next {
+            self.timers.insert((next, peer));
+        }
+    }
+}

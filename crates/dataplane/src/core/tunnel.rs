@@ -1,0 +1,58 @@
+//! The tunnel to one peer: its WireGuard state and what waits for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use host::Instant;
+use keys::NodePublic;
+use wireguard::{Identity, Peer};
+
+/// Bytes that may wait for a handshake, per peer. A TCP opening and a few pings are far below it.
+const QUEUE_LEN: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) peer: Peer,
+    /// Packets that wait for a session, oldest first.
+    queue: VecDeque<Vec<u8>>,
+    queued: usize,
+    pub(crate) rx_bytes: u64,
+    pub(crate) tx_bytes: u64,
+    /// Where the timer of this tunnel is in the set of all timers.
+    pub(crate) timer: Option<Instant>,
+}
+
+impl Tunnel {
+    /// `None` for a key with which no handshake can succeed.
+    pub(crate) fn new(identity: Arc<Identity>, key: NodePublic) -> Option<Self> {
+        Some(Self {
+            peer: Peer::new(identity, key)?,
+            queue: VecDeque::new(),
+            queued: 0,
+            rx_bytes: 0,
+            tx_bytes: 0,
+            timer: None,
+        })
+    }
+
+    /// Lets a packet wait. Says how many older ones had to go for it.
+    pub(crate) fn park(&mut self, packet: &[u8]) -> u64 {
+        let mut dropped = 0;
+        while self.queued + packet.len() > QUEUE_LEN {
+            let Some(oldest) = self.queue.pop_front() else {
+                break;
+            };
+            self.queued -= oldest.len();
+            dropped += 1;
+        }
+        self.queued += packet.len();
+        self.queue.push_back(packet.to_vec());
+        dropped
+    }
+
+    /// All that waits.
+    pub(crate) fn take_parked(&mut self) -> VecDeque<Vec<u8>> {
+        self.queued = 0;
+        std::mem::take(&mut self.queue)
+    }
+}

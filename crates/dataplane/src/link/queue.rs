@@ -1,0 +1,185 @@
+//! What waits to be sent by a link.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use keys::NodePublic;
+use tokio::sync::Notify;
+
+/// As many batches wait as the originals let packets wait: what waits longer is better lost, since the peer's TCP slows
+/// down by losses only.
+pub(crate) const MAX_BATCHES: usize = 32;
+/// Bytes of a full batch, and about what is written at once.
+pub(crate) const BATCH_LEN: usize = 64 << 10;
+/// With this much waiting, whoever can make packets later should do so.
+const HIGH_WATER: usize = 192 << 10;
+/// With this little waiting, they may go on.
+const LOW_WATER: usize = 64 << 10;
+
+/// Whole frames, one behind the other.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) frames: Vec<u8>,
+    pub(crate) packets: u32,
+}
+
+/// A place in a batch whose packet is still being written.
+pub(crate) struct OpenFrame {
+    body_at: usize,
+}
+
+impl Batch {
+    pub(crate) fn is_full(&self) -> bool {
+        self.frames.len() >= BATCH_LEN
+    }
+
+    /// Starts a frame to `to`: the caller appends the packet to `frames` and then calls [`finish`](Self::finish) or
+    /// [`abandon`](Self::abandon).
+    pub(crate) fn begin(&mut self, to: &NodePublic) -> OpenFrame {
+        self.frames.push(derp::FrameType::SEND_PACKET.0);
+        self.frames.extend_from_slice(&[0; 4]);
+        let body_at = self.frames.len();
+        self.frames.extend_from_slice(to.as_bytes());
+        OpenFrame { body_at }
+    }
+
+    /// Fills in the frame's length; says how long the packet is.
+    pub(crate) fn finish(&mut self, frame: OpenFrame) -> usize {
+        let body = self.frames.len() - frame.body_at;
+        let len = u32::try_from(body).unwrap_or(u32::MAX).to_be_bytes();
+        let place = frame.body_at - len.len()..frame.body_at;
+        if let Some(place) = self.frames.get_mut(place) {
+            place.copy_from_slice(&len);
+        }
+        self.packets += 1;
+        body - derp::KEY_LEN
+    }
+
+    pub(crate) fn abandon(&mut self, frame: OpenFrame) {
+        self.frames.truncate(frame.body_at - derp::HEADER_LEN);
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    batches: VecDeque<Batch>,
+    bytes: usize,
+    /// Frames about the connection itself; they go first.
+    control: Vec<u8>,
+    home: bool,
+    /// Somebody waits for the queue to drain.
+    watched: bool,
+}
+
+/// The queue. The engine puts in, the link's task takes out.
+#[derive(Debug, Default)]
+pub(crate) struct SendQueue {
+    state: Mutex<State>,
+    filled: Notify,
+}
+
+impl SendQueue {
+    pub(crate) fn new(home: bool) -> Self {
+        let queue = Self::default();
+        queue.lock().home = home;
+        queue
+    }
+
+    /// Whether the region is our home.
+    pub(crate) fn home(&self) -> bool {
+        self.lock().home
+    }
+
+    /// Remembers whether the region is our home, and tells the server now.
+    pub(crate) fn set_home(&self, home: bool) {
+        let mut state = self.lock();
+        state.home = home;
+        derp::put::note_preferred(&mut state.control, home);
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Puts a batch in; says how many packets were dropped for it.
+    pub(crate) fn push(&self, batch: Batch) -> u32 {
+        let mut state = self.lock();
+        let mut dropped = 0;
+        while state.batches.len() >= MAX_BATCHES {
+            let Some(oldest) = state.batches.pop_front() else {
+                break;
+            };
+            state.bytes -= oldest.frames.len();
+            dropped += oldest.packets;
+        }
+        state.bytes += batch.frames.len();
+        state.batches.push_back(batch);
+        drop(state);
+        self.filled.notify_one();
+        dropped
+    }
+
+    pub(crate) fn push_pong(&self, data: [u8; 8]) {
+        let mut state = self.lock();
+        // A server that asks faster than it reads is not owed all answers.
+        if state.control.len() < 1024 {
+            derp::put::pong(&mut state.control, data);
+        }
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Whether so much waits that new packets should be made later. If so, the engine is woken once little waits.
+    pub(crate) fn is_congested(&self) -> bool {
+        let mut state = self.lock();
+        let congested = state.bytes > HIGH_WATER;
+        state.watched |= congested;
+        congested
+    }
+
+    /// What was meant for an earlier connection's server says nothing to the next.
+    pub(crate) fn clear_control(&self) {
+        self.lock().control.clear();
+    }
+
+    /// Waits until something waits, and appends to `out` as much as should be written at once. Says whether the engine
+    /// must be woken because the queue has drained.
+    pub(crate) async fn take(&self, out: &mut Vec<u8>) -> bool {
+        loop {
+            let filled = self.filled.notified();
+            if let Some(drained) = self.try_take(out) {
+                return drained;
+            }
+            filled.await;
+        }
+    }
+
+    fn try_take(&self, out: &mut Vec<u8>) -> Option<bool> {
+        let mut state = self.lock();
+        if state.batches.is_empty() && state.control.is_empty() {
+            return None;
+        }
+        out.append(&mut state.control);
+        while let Some(next) = state.batches.front() {
+            if !out.is_empty() && out.len() + next.frames.len() > BATCH_LEN {
+                break;
+            }
+            let Some(mut batch) = state.batches.pop_front() else {
+                break;
+            };
+            state.bytes -= batch.frames.len();
+            if out.is_empty() {
+                std::mem::swap(out, &mut batch.frames);
+            } else {
+                out.extend_from_slice(&batch.frames);
+            }
+        }
+        let drained = state.watched && state.bytes <= LOW_WATER;
+        if drained {
+            state.watched = false;
+        }
+        Some(drained)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
