@@ -27,3 +27,8 @@ pub type PeerCaps<'a> = &'a dyn Fn(std::net::IpAddr, &str) -> bool;
 pub fn no_caps(_: std::net::IpAddr, _: &str) -> bool {
     false
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
