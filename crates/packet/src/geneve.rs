@@ -69,3 +69,6 @@ impl Header {
 
 const DISCO: u16 = 0x7a11;
 const WIREGUARD: u16 = 0x7a12;
+
+#[cfg(test)]
+mod tests;
