@@ -55,7 +55,7 @@ impl Registry {
     }
 
     /// Starts all tasks; they end when the returned values are dropped.
-    pub(crate) fn start(self, host: &FeatureHost) -> Vec<rt::Task> {
+    pub fn start(self, host: &FeatureHost) -> Vec<rt::Task> {
         self.tasks.into_iter().map(|(name, task)| rt::Task::spawn(name, task(host.clone()))).collect()
     }
 }
