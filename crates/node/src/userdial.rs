@@ -1,0 +1,138 @@
+//! Connections on behalf of a user of this node: by the proxies, `tailscale nc`, and whoever else asks.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use dataplane::Engine;
+use host::BoxFuture;
+use packet::{PeerId, PrefixMap};
+use transport::Dialer;
+
+use crate::brain::BrainHandle;
+use crate::{DatagramFlow, Dial, Stream};
+
+/// Which destinations go through the tunnel; replaced whole with every network map.
+pub(crate) type Routes = Arc<ArcSwap<PrefixMap<PeerId>>>;
+
+/// Opens connections as a user of this node would.
+#[derive(Clone)]
+pub(crate) struct UserDial {
+    pub(crate) brain: BrainHandle,
+    pub(crate) engine: Engine,
+    pub(crate) routes: Routes,
+    pub(crate) system: Arc<Dialer>,
+}
+
+/// Where a name or address leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Into the tunnel.
+    Tunnel(SocketAddr),
+    /// Out of the machine by its own routes; never empty.
+    System(Vec<SocketAddr>),
+}
+
+impl UserDial {
+    /// Finds out where `host` leads, without connecting.
+    pub(crate) async fn way(&self, host: &str, port: u16) -> io::Result<Way> {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = bare.split('%').next().unwrap_or_default().parse::<IpAddr>() {
+            return Ok(self.way_to(&[ip], port));
+        }
+        if let Some(ips) = self.tailnet_name(bare) {
+            return Ok(self.way_to(&ips, port));
+        }
+        let found = self.system.resolve(bare).await.map_err(io::Error::other)?;
+        if found.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, format!("no address for `{host}`")));
+        }
+        Ok(self.way_to(&found, port))
+    }
+
+    /// IPv4 first, which every node has.
+    fn tailnet_name(&self, name: &str) -> Option<Vec<IpAddr>> {
+        let snapshot = self.brain.snapshot();
+        let mut ips = snapshot.netmap.as_ref()?.resolve(name)?;
+        ips.sort_by_key(IpAddr::is_ipv6);
+        (!ips.is_empty()).then_some(ips)
+    }
+
+    fn way_to(&self, ips: &[IpAddr], port: u16) -> Way {
+        let routes = self.routes.load();
+        match ips.iter().find(|ip| routes.lookup(**ip).is_some()) {
+            Some(ip) => Way::Tunnel((*ip, port).into()),
+            None => Way::System(ips.iter().map(|ip| (*ip, port).into()).collect()),
+        }
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
+        match self.way(host, port).await? {
+            Way::Tunnel(target) => Ok(Box::new(self.engine.dial_tcp(target).await?)),
+            Way::System(targets) => Ok(Box::new(self.system.race(&targets).await?)),
+        }
+    }
+
+    async fn open_udp(&self, host: &str, port: u16) -> io::Result<Box<dyn DatagramFlow>> {
+        match self.way(host, port).await? {
+            Way::Tunnel(target) => Ok(Box::new(TunnelFlow(self.engine.dial_udp(target).await?))),
+            Way::System(targets) => {
+                let target = *targets.first().ok_or(io::ErrorKind::NotFound)?;
+                let any: IpAddr = match target {
+                    SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+                    SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+                };
+                let socket = tokio::net::UdpSocket::bind((any, 0)).await?;
+                socket.connect(target).await?;
+                let local = socket.local_addr()?;
+                Ok(Box::new(SystemFlow { socket, local }))
+            }
+        }
+    }
+}
+
+impl Dial for UserDial {
+    fn tcp<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(self.connect(host, port))
+    }
+
+    fn udp<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn DatagramFlow>>> {
+        Box::pin(self.open_udp(host, port))
+    }
+}
+
+struct TunnelFlow(dataplane::UdpFlow);
+
+impl DatagramFlow for TunnelFlow {
+    fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(self.0.send(datagram))
+    }
+
+    fn recv<'a>(&'a self, buf: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
+        Box::pin(self.0.recv(buf))
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.0.local_addr()
+    }
+}
+
+struct SystemFlow {
+    socket: tokio::net::UdpSocket,
+    local: SocketAddr,
+}
+
+impl DatagramFlow for SystemFlow {
+    fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move { self.socket.send(datagram).await.map(drop) })
+    }
+
+    fn recv<'a>(&'a self, buf: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
+        Box::pin(self.socket.recv(buf))
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+}
