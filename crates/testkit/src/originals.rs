@@ -328,7 +328,7 @@ impl GoDerper {
     }
 }
 
-/// How a [`GoTailscaled`] is set up.
+/// How a [`Daemon`] is set up.
 #[derive(Debug, Clone, Default)]
 pub struct TailscaledOptions {
     /// Further flags.
@@ -339,9 +339,9 @@ pub struct TailscaledOptions {
     pub state_dir: Option<PathBuf>,
 }
 
-/// Go's tailscaled in userspace mode, with SOCKS5 and HTTP proxy on one port.
+/// A tailscaled in userspace mode, with SOCKS5 and HTTP proxy on one port: Go's or ours.
 #[derive(Debug)]
-pub struct GoTailscaled {
+pub struct Daemon {
     program: PathBuf,
     options: TailscaledOptions,
     dir: TempDir,
@@ -350,18 +350,23 @@ pub struct GoTailscaled {
 }
 
 /// Starts Go's tailscaled (`TS_GO_TAILSCALED`) and waits for its socket.
-pub fn go_tailscaled(test: &str, options: &TailscaledOptions) -> Option<GoTailscaled> {
+pub fn go_tailscaled(test: &str, options: &TailscaledOptions) -> Option<Daemon> {
     let program = program(test, "TS_GO_TAILSCALED")?;
+    Some(daemon(&program, options))
+}
+
+/// Starts the tailscaled at `program` and waits for its socket.
+pub fn daemon(program: &Path, options: &TailscaledOptions) -> Daemon {
     let dir = temp_dir();
     let proxy_port = free_port();
-    let process = start_tailscaled(&program, options, dir.path(), proxy_port);
-    Some(GoTailscaled {
-        program,
+    let process = start_tailscaled(program, options, dir.path(), proxy_port);
+    Daemon {
+        program: program.to_owned(),
         options: options.clone(),
         dir,
         proxy_port,
         process,
-    })
+    }
 }
 
 fn start_tailscaled(
@@ -395,12 +400,17 @@ fn start_tailscaled(
         .envs(options.env.iter().map(|(name, value)| (name, value)));
     // A socket left over from an earlier life would look ready.
     let _ = std::fs::remove_file(&socket);
-    let mut process = Process::start("tailscaled (Go)", command, &dir.join("tailscaled.log"));
+    let mut process = Process::start(&program.display().to_string(), command, &dir.join("tailscaled.log"));
     process.wait_ready(|_| socket_answers(&socket).then_some(()));
     process
 }
 
-impl GoTailscaled {
+impl Daemon {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// The LocalAPI socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("tailscaled.sock")
