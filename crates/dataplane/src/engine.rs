@@ -19,7 +19,7 @@ use crate::link::{Link, LinkConfig, SendQueue};
 use crate::mailbox::{Inbox, Mailbox};
 use crate::probe::Prober;
 use crate::relays::Relays;
-use crate::{EngineEvent, EngineStatus, Network, PingError, PingRequest, Pong};
+use crate::{EngineEvent, EngineStatus, Firewall, Network, PingError, PingRequest, Pong};
 
 /// Events that wait for a slow listener.
 const EVENTS: usize = 256;
@@ -115,6 +115,11 @@ impl Engine {
     /// Removes one peer of the network.
     pub fn remove_peer(&self, peer: PeerId) {
         self.command(Command::RemovePeer(peer));
+    }
+
+    /// Replaces what may come in, and nothing else of the network.
+    pub fn set_firewall(&self, firewall: Firewall) {
+        self.command(Command::SetFirewall(firewall));
     }
 
     /// Whether relay links may be open: off while the user wants to be down or the network is.

@@ -20,7 +20,7 @@ mod status;
 
 pub use engine::{Engine, EngineConfig, Events};
 pub use event::{EngineEvent, NetInfo};
-pub use network::Network;
+pub use network::{Firewall, Network, NodeCaps};
 pub use ping::{PingError, PingKind, PingRequest, Pong};
-pub use relays::{RelayIo, RelayStream, Relays};
+pub use relays::{RelayDialer, RelayStream, Relays};
 pub use status::{DerpLinkStatus, EngineStatus, PeerStatus};

@@ -14,7 +14,7 @@ use wireguard::{Gate, Identity, IndexTable};
 
 use super::Core;
 use super::pings::{PingReply, Token};
-use crate::{EngineStatus, Network, PeerStatus, PingError, PingKind, PingRequest};
+use crate::{EngineStatus, Firewall, Network, PeerStatus, PingError, PingKind, PingRequest};
 
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -22,6 +22,7 @@ pub(crate) enum Command {
     SetNetwork(Option<Arc<Network>>),
     UpsertPeer(Box<PeerConfig>),
     RemovePeer(PeerId),
+    SetFirewall(Firewall),
     SetDerpRunning(bool),
     SetMapStreaming(bool),
     LinkChanged { major: bool },
@@ -37,6 +38,7 @@ impl Core {
             Command::SetNetwork(network) => self.set_network(network),
             Command::UpsertPeer(peer) => self.upsert_peer(*peer),
             Command::RemovePeer(id) => self.remove_peer(id),
+            Command::SetFirewall(firewall) => self.set_firewall(firewall),
             Command::SetDerpRunning(running) => self.magic.set_running(running, now),
             Command::SetMapStreaming(streaming) => self.magic.set_map_streaming(streaming),
             Command::LinkChanged { major } => self.magic.handle_link_change(major, now),
@@ -74,9 +76,16 @@ impl Core {
             self.upsert_peer(peer);
         }
         self.self_addresses = network.self_addresses;
-        self.guard
-            .set_peerapi(network.peerapi_port_v4, network.peerapi_port_v6);
+        self.set_firewall(network.firewall);
+        self.guard.peerapi_v4 = network.peerapi_port_v4;
+        self.guard.peerapi_v6 = network.peerapi_port_v6;
         self.magic.set_derp_map(network.derp_map, self.clocks.now);
+    }
+
+    fn set_firewall(&mut self, firewall: Firewall) {
+        self.guard.filter = firewall.filter;
+        self.guard.jailed = firewall.jailed;
+        self.guard.caps = firewall.caps;
     }
 
     fn upsert_peer(&mut self, peer: PeerConfig) {

@@ -1,33 +1,26 @@
 //! What may come in.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use filter::{Filter, Verdict};
 use metrics::DropReason;
 use packet::{IpView, Proto, TcpFlags};
 
-/// What becomes of a packet from a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Accept,
-    Drop {
-        reason: DropReason,
-        shields_up: bool,
-    },
-}
+use crate::NodeCaps;
 
 /// The packet filter and its exceptions. By default nothing comes in.
 #[derive(Debug, Default)]
 pub(crate) struct Guard {
-    peerapi_v4: u16,
-    peerapi_v6: u16,
+    pub(crate) filter: Option<Arc<Filter>>,
+    /// For peers that may only answer us.
+    pub(crate) jailed: Option<Arc<Filter>>,
+    pub(crate) caps: NodeCaps,
+    pub(crate) peerapi_v4: u16,
+    pub(crate) peerapi_v6: u16,
 }
 
 impl Guard {
-    /// Where our PeerAPI listens; 0 for nowhere.
-    pub(crate) fn set_peerapi(&mut self, v4: u16, v6: u16) {
-        (self.peerapi_v4, self.peerapi_v6) = (v4, v6);
-    }
-
     /// Where our PeerAPI listens in the family of `ip`; 0 for nowhere.
     pub(crate) fn peerapi_port(&self, ip: IpAddr) -> u16 {
         match ip {
@@ -37,24 +30,36 @@ impl Guard {
     }
 
     /// Judges a packet from a peer. The PeerAPI has its own access rules, so openings to it pass in any case.
-    pub(crate) fn judge_in(&mut self, view: &IpView<'_>, jailed: bool) -> Verdict {
-        let verdict = self.judge_by_rules(view, jailed);
-        if verdict != Verdict::Accept && self.is_peerapi(view) {
+    pub(crate) fn judge_in(&self, view: &IpView<'_>, jailed: bool) -> Verdict {
+        let verdict = match self.filter_for(jailed) {
+            Some(filter) => filter.judge_in(view, &|ip, cap| self.caps.has(ip, cap)),
+            None => Verdict::Drop(filter::DropReason::NoRule),
+        };
+        if verdict.is_drop() && self.is_peerapi(view) {
             return Verdict::Accept;
         }
         verdict
     }
 
-    /// Notes a packet to a peer, so that its answer may come in.
-    pub(crate) fn note_out(&mut self, view: &IpView<'_>, jailed: bool) {
-        let _ = (view, jailed);
+    /// Judges a packet of our own stack to a peer, and remembers its flow, so that the answer may come in.
+    pub(crate) fn judge_out(&self, view: &IpView<'_>, jailed: bool) -> Verdict {
+        match self.filter_for(jailed) {
+            Some(filter) => filter.judge_out(view),
+            None => Verdict::Drop(filter::DropReason::NoRule),
+        }
     }
 
-    fn judge_by_rules(&mut self, view: &IpView<'_>, jailed: bool) -> Verdict {
-        let _ = (view, jailed);
-        Verdict::Drop {
-            reason: DropReason::Acl,
-            shields_up: false,
+    /// Whether a refusal by this filter is for shields.
+    pub(crate) fn is_shields_up(&self, jailed: bool) -> bool {
+        self.filter_for(jailed)
+            .is_some_and(|filter| filter.is_shields_up())
+    }
+
+    fn filter_for(&self, jailed: bool) -> Option<&Filter> {
+        if jailed {
+            self.jailed.as_deref()
+        } else {
+            self.filter.as_deref()
         }
     }
 
@@ -64,5 +69,18 @@ impl Guard {
             && view.is(Proto::TCP)
             && view.tcp_flags().has(TcpFlags::SYN)
             && view.dst_port() == port
+    }
+}
+
+/// The label under which a drop is counted.
+pub(crate) fn label(reason: filter::DropReason) -> DropReason {
+    match reason {
+        filter::DropReason::TooShort => DropReason::TooShort,
+        filter::DropReason::UnknownProtocol => DropReason::UnknownProtocol,
+        filter::DropReason::Multicast => DropReason::Multicast,
+        filter::DropReason::LinkLocalUnicast => DropReason::LinkLocalUnicast,
+        filter::DropReason::NotLocal
+        | filter::DropReason::NoRule
+        | filter::DropReason::ShieldsUp => DropReason::Acl,
     }
 }

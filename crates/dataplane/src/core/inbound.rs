@@ -3,17 +3,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use filter::Verdict;
 use keys::NodePublic;
 use magicsock::LinkId;
 use metrics::{DropReason, Path};
 use packet::disco;
 use packet::icmp::Echo;
 use packet::tsmp::{self, Reject, RejectReason};
-use packet::{IpView, PeerId, Proto, Unparsed};
+use packet::{IpView, PeerId, Proto};
 use wireguard::{Admit, Message, Opening, Session, Source, classify};
 
 use super::Core;
-use super::guard::Verdict;
+use super::guard::label;
 use super::pings::Token;
 use super::table::may_send_from;
 use crate::EngineEvent;
@@ -186,8 +187,12 @@ impl Core {
     fn receive(&mut self, peer: PeerId, packet: &[u8]) {
         let view = match IpView::parse(packet) {
             Ok(view) => view,
-            Err(Unparsed::Empty) => return,
-            Err(_) => return self.drop_in(DropReason::TooShort),
+            Err(unparsed) => {
+                if let Verdict::Drop(reason) = Verdict::from(unparsed) {
+                    self.drop_in(label(reason));
+                }
+                return;
+            }
         };
         let Some(config) = self.table.get(peer) else {
             return;
@@ -202,8 +207,9 @@ impl Core {
         }
         match self.guard.judge_in(&view, jailed) {
             Verdict::Accept => self.deliver(&view),
-            Verdict::Drop { reason, shields_up } => {
-                self.drop_in(reason);
+            Verdict::Drop(reason) => {
+                self.drop_in(label(reason));
+                let shields_up = self.guard.is_shields_up(jailed);
                 self.refuse(&view, shields_up);
             }
         }

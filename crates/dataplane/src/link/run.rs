@@ -15,11 +15,12 @@ use rt::{Backoff, OsRng};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use transport::Stream;
 
 use super::queue::BATCH_LEN;
 use super::{LinkEvent, Packets, SendQueue};
 use crate::mailbox::Mailbox;
-use crate::relays::{RelayIo, RelayStream, Relays};
+use crate::relays::{RelayStream, Relays};
 
 /// From the dial to the server's word that we are in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -144,13 +145,11 @@ impl Running {
     async fn connect(&self) -> Result<Connected, LinkError> {
         let region = self.config.region.clone();
         let RelayStream {
-            mut io,
+            stream: mut io,
             server_key,
-            early,
         } = self.config.relays.dial(region).await?;
         let info = ClientInfo::default();
         let mut handshake = ClientHandshake::new(self.config.key.clone(), info, server_key);
-        handshake.reader().push(&early);
         let mut hello = loop {
             if let Some(hello) = handshake.poll(&mut OsRng)? {
                 break hello;
@@ -297,7 +296,7 @@ impl Running {
 }
 
 struct Connected {
-    io: Box<dyn RelayIo>,
+    io: Stream,
     decoder: ClientDecoder,
     info: ServerInfo,
 }
