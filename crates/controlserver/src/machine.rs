@@ -1,0 +1,180 @@
+//! What nodes ask inside the Noise transport.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use keys::MachinePublic;
+use tailcfg::{MapRequest, RegisterRequest};
+use tokio::time::timeout;
+
+use crate::noise::NoiseStream;
+use crate::state::{Matters, State, go_now};
+use crate::stream::{Compress, MachineBody, map_once, map_stream};
+
+/// The longest request body that is read, in bytes.
+const BODY_LEN_MAX: usize = 1 << 20;
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests at once on one connection.
+const STREAMS_MAX: u32 = 250;
+/// Bytes of a request's header fields.
+const HEADERS_LEN_MAX: u32 = 64 << 10;
+/// A client that does not answer within this and the next is gone.
+const PING_AFTER: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+type Answer = Response<MachineBody>;
+
+/// Serves HTTP/2 to a machine until it goes.
+pub(crate) async fn serve(state: Arc<State>, machine: MachinePublic, stream: NoiseStream) {
+    let service = service_fn(move |request| {
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(answer(&state, machine, request).await) }
+    });
+    let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_LEN_MAX)
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!("connection of machine {machine}: {error}");
+    }
+}
+
+async fn answer(state: &Arc<State>, machine: MachinePublic, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path().to_owned();
+    match (request.method(), path.as_str()) {
+        (&Method::POST, "/machine/register") => match read_json(request).await {
+            Ok(request) => register(state, machine, request).await,
+            Err(answer) => answer,
+        },
+        (&Method::POST, "/machine/map") => match read_json(request).await {
+            Ok(request) => map(state, machine, request).await,
+            Err(answer) => answer,
+        },
+        (_, "/machine/register" | "/machine/map") => {
+            text(StatusCode::METHOD_NOT_ALLOWED, "bad method")
+        }
+        (_, path) if path.starts_with("/machine/") => text(
+            StatusCode::NOT_IMPLEMENTED,
+            "not built into this control server",
+        ),
+        _ => text(StatusCode::NOT_FOUND, "not found"),
+    }
+}
+
+async fn register(state: &State, machine: MachinePublic, request: RegisterRequest) -> Answer {
+    let key = request.node_key;
+    let registered = state
+        .change(Matters::Now, |tailnet| {
+            tailnet.register(machine, request, go_now(), &mut rt::OsRng)
+        })
+        .await;
+    if let Some(id) = registered.end_stream {
+        state.end_stream(id);
+    }
+    match registered.response.error.as_str() {
+        "" => tracing::info!("registered {} of machine {machine}", key.short()),
+        error => tracing::info!("refused {} of machine {machine}: {error}", key.short()),
+    }
+    json(&registered.response)
+}
+
+async fn map(state: &Arc<State>, machine: MachinePublic, request: MapRequest) -> Answer {
+    let id = state.read(|tailnet| tailnet.node_of(&request.node_key, &machine));
+    let Some(id) = id else {
+        return text(StatusCode::NOT_FOUND, "node not found");
+    };
+    let compress = match request.compress.as_str() {
+        "" => Compress::Plain,
+        "zstd" => Compress::Zstd,
+        _ => return text(StatusCode::BAD_REQUEST, "unknown compression"),
+    };
+    let (keep_alive, is_stream, omit_peers) =
+        (request.keep_alive, request.stream, request.omit_peers);
+    if is_stream {
+        // What else a stream request says about the node may be older than the last update.
+        state
+            .change(Matters::Soon, |tailnet| tailnet.offer_disco(id, &request))
+            .await;
+        return Response::new(map_stream(state, id, compress, keep_alive));
+    }
+    if !request.read_only {
+        let updated = state
+            .change(Matters::Soon, |tailnet| tailnet.update(id, request))
+            .await;
+        if let Err(error) = updated {
+            return text(StatusCode::NOT_FOUND, &error.to_string());
+        }
+    }
+    if omit_peers {
+        return Response::new(full(Bytes::new()));
+    }
+    let response = state.snapshots().borrow().full(id, go_now());
+    match response.and_then(|response| map_once(&response, compress)) {
+        Some(bytes) => Response::new(full(bytes)),
+        None => text(StatusCode::NOT_FOUND, "node not found"),
+    }
+}
+
+async fn read_json<T: for<'de> serde::Deserialize<'de>>(
+    request: Request<Incoming>,
+) -> Result<T, Answer> {
+    let body = Limited::new(request.into_body(), BODY_LEN_MAX).collect();
+    let body = match timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            return Err(text(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the request is too large",
+            ));
+        }
+        Ok(Err(_)) => return Err(text(StatusCode::BAD_REQUEST, "the request was cut off")),
+        Err(_) => {
+            return Err(text(
+                StatusCode::REQUEST_TIMEOUT,
+                "the request took too long",
+            ));
+        }
+    };
+    serde_json::from_slice(&body).map_err(|error| {
+        text(
+            StatusCode::BAD_REQUEST,
+            &format!("decode the request: {error}"),
+        )
+    })
+}
+
+fn full(bytes: Bytes) -> MachineBody {
+    Full::new(bytes).boxed_unsync()
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Answer {
+    match tailcfg::go::to_vec(value) {
+        Ok(bytes) => {
+            let mut response = Response::new(full(bytes.into()));
+            let kind = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}
+
+fn text(status: StatusCode, text: &str) -> Answer {
+    let mut response = Response::new(full(Bytes::copy_from_slice(text.as_bytes())));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
