@@ -17,6 +17,7 @@ mod ping;
 mod probe;
 mod relays;
 mod status;
+mod streams;
 
 pub use engine::{Engine, EngineConfig, Events};
 pub use event::{EngineEvent, NetInfo};
@@ -24,3 +25,4 @@ pub use network::{Firewall, Network, NodeCaps};
 pub use ping::{PingError, PingKind, PingRequest, Pong};
 pub use relays::{RelayDialer, RelayStream, Relays};
 pub use status::{DerpLinkStatus, EngineStatus, PeerStatus};
+pub use streams::{Dialer, FlowHub, Incoming, IncomingFlows, IncomingTcp, IncomingUdp, TcpStream, UdpFlow};

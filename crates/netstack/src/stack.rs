@@ -78,6 +78,11 @@ impl Netstack {
         }
     }
 
+    /// Our own addresses.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.config.addresses
+    }
+
     // In: packets.
 
     /// Takes one IP packet. Bytes that are no such thing are counted and dropped.
@@ -552,7 +557,7 @@ impl Netstack {
         let full = self.outbox.len() >= MAX_OUTBOX;
         let Some(flow) = self.flows.get_mut(id) else { return Err(Error::Gone) };
         let Body::Udp(udp) = &mut flow.body else { return Err(Error::Gone) };
-        if wire::ip_header_len(flow.key.local.ip()) + wire::UDP_HEADER + data.len() > mtu {
+        if data.len() > max_datagram(mtu, flow.key.local.ip()) {
             return Err(Error::TooLarge);
         }
         if full {
@@ -564,6 +569,11 @@ impl Netstack {
         let to = flow.key.remote.ip();
         self.send_later(to, packet);
         Ok(())
+    }
+
+    /// The largest datagram that [`udp_send`](Self::udp_send) takes from `local`.
+    pub fn max_datagram(&self, local: IpAddr) -> usize {
+        max_datagram(self.config.mtu, local)
     }
 
     /// The next datagram of a UDP flow.
@@ -732,6 +742,10 @@ impl Netstack {
             self.stats.queue_full += 1;
         }
     }
+}
+
+fn max_datagram(mtu: usize, local: IpAddr) -> usize {
+    mtu.saturating_sub(wire::ip_header_len(local) + wire::UDP_HEADER)
 }
 
 /// Whether this is the address of one host.

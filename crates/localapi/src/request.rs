@@ -1,0 +1,313 @@
+//! Requests, read and checked.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use ipn::{MaskedPrefs, Options, Prefs, WatchMask};
+use keys::NodePublic;
+use serde::de::DeserializeOwned;
+
+use crate::ApiError;
+
+/// What a local client wants. Rights have been checked, and so has all that can be checked without the daemon.
+#[derive(Debug)]
+pub enum Request {
+    /// The whole status, with or without peers.
+    Status {
+        /// Whether with peers.
+        peers: bool,
+    },
+    /// The prefs.
+    Prefs,
+    /// Change prefs; answer with the new ones.
+    EditPrefs(Box<MaskedPrefs>),
+    /// Say whether these prefs would do, in a [`CheckPrefsResponse`](ipn::CheckPrefsResponse).
+    CheckPrefs(Box<Prefs>),
+    /// Start anew.
+    Start(Box<Options>),
+    /// Log in with somebody at hand.
+    LoginInteractive,
+    /// Log out.
+    Logout,
+    /// Forget all logins and the machine's key.
+    ResetAuth,
+    /// Follow the bus.
+    WatchBus(WatchMask),
+    /// Who is behind an address.
+    WhoIs {
+        /// `tcp`, `udp` or empty.
+        proto: String,
+        /// The address.
+        addr: WhoIsAddr,
+    },
+    /// Ping a peer.
+    Ping {
+        /// Its address.
+        ip: IpAddr,
+        /// `disco`, `TSMP`, `ICMP` or `peerapi`.
+        kind: String,
+        /// Padding of a disco ping.
+        size: usize,
+    },
+    /// All logins.
+    Profiles,
+    /// The current login.
+    CurrentProfile,
+    /// One login.
+    Profile(String),
+    /// Turn to a new, empty login.
+    NewProfile,
+    /// Turn to another login.
+    SwitchProfile(String),
+    /// Forget a login.
+    DeleteProfile(String),
+    /// The relays.
+    DerpMap,
+    /// The tailnet's DNS settings.
+    DnsConfig,
+    /// Connect to somewhere in the tailnet.
+    Dial(DialRequest),
+    /// Follow the daemon's log.
+    LogTap,
+    /// Stop the daemon.
+    Shutdown,
+    /// Counters for people who mend the daemon.
+    Metrics,
+    /// Counters for people who watch it.
+    UserMetrics,
+    /// One peer.
+    PeerById(i64),
+    /// One user.
+    UserProfile(i64),
+    /// A marker in the log; the note goes with it.
+    BugReport {
+        /// What the user wants to say.
+        note: String,
+    },
+    /// Whether the machine forwards what it advertises.
+    CheckIpForwarding,
+    /// Whether the machine's UDP forwarding could be faster.
+    CheckUdpGroForwarding,
+    /// Do something for debugging.
+    Debug {
+        /// What.
+        action: String,
+        /// With what.
+        body: Bytes,
+    },
+}
+
+/// Whom to ask about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhoIsAddr {
+    /// An address, perhaps with a port; 0 is no port.
+    Addr(SocketAddr),
+    /// A node key.
+    Key(NodePublic),
+}
+
+/// Where to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DialRequest {
+    /// `tcp` or `udp`.
+    pub network: String,
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// What a route's reader gets.
+pub(crate) struct Parts<'a> {
+    /// What follows the name of a route that ends with a slash, decoded.
+    pub(crate) rest: String,
+    pub(crate) query: &'a str,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Parts<'_> {
+    /// The first value of a query parameter; empty if there is none.
+    pub(crate) fn query(&self, name: &str) -> String {
+        self.query
+            .split('&')
+            .filter_map(|pair| {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (decode(key, true)? == name).then(|| decode(value, true))?
+            })
+            .next()
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+
+    /// The body's JSON. What follows the first document is not looked at, as the originals do not.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        let mut documents = serde_json::Deserializer::from_slice(&self.body).into_iter::<T>();
+        match documents.next() {
+            Some(Ok(value)) => Ok(value),
+            // Its own words could repeat a key from the body.
+            Some(Err(error)) => Err(ApiError::bad_request(format!(
+                "invalid JSON body at line {} column {}",
+                error.line(),
+                error.column()
+            ))),
+            None => Err(ApiError::bad_request("EOF")),
+        }
+    }
+}
+
+/// Undoes percent encoding; `None` if it is broken or gives no text.
+pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let (high, low) = (digit(bytes.next()?)?, digit(bytes.next()?)?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            b'+' if plus_is_space => b' ',
+            byte => byte,
+        });
+    }
+    String::from_utf8(out).ok()
+}
+
+pub(crate) fn status(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    let peers = !matches!(
+        parts.query("peers").as_str(),
+        "0" | "f" | "F" | "false" | "FALSE" | "False"
+    );
+    Ok(Request::Status { peers })
+}
+
+pub(crate) fn check_prefs(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    parts
+        .json()
+        .map(|prefs| Request::CheckPrefs(Box::new(prefs)))
+        .map_err(|_| ApiError::bad_request("invalid JSON body"))
+}
+
+pub(crate) fn watch(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    let text = parts.query("mask");
+    let mask = match text.as_str() {
+        "" => WatchMask::NONE,
+        text => WatchMask(
+            text.parse()
+                .map_err(|_| ApiError::bad_request("bad mask"))?,
+        ),
+    };
+    if mask.intersects(WatchMask::IN_PROCESS_NO_DISCONNECT) {
+        return Err(ApiError::bad_request(
+            "NotifyInProcessNoDisconnect is only valid for in-process IPN bus subscribers",
+        ));
+    }
+    if mask.is_contradictory() {
+        return Err(ApiError::bad_request(format!(
+            "NotifyRateLimit is incompatible with new-style IPN bus subscription bits {:#x}",
+            mask.0 & WatchMask::RATE_LIMIT_INCOMPATIBLE.0
+        )));
+    }
+    Ok(Request::WatchBus(mask))
+}
+
+pub(crate) fn whois(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    let text = parts.query("addr");
+    let addr = if text.is_empty() {
+        return Err(ApiError::bad_request("missing 'addr' parameter"));
+    } else if text.starts_with(NodePublic::PREFIX) {
+        WhoIsAddr::Key(
+            text.parse()
+                .map_err(|_| ApiError::bad_request("invalid nodekey in 'addr' parameter"))?,
+        )
+    } else if let Ok(ip) = text.parse::<IpAddr>() {
+        WhoIsAddr::Addr(SocketAddr::new(ip, 0))
+    } else {
+        WhoIsAddr::Addr(
+            text.parse()
+                .map_err(|_| ApiError::bad_request("invalid 'addr' parameter"))?,
+        )
+    };
+    Ok(Request::WhoIs {
+        proto: parts.query("proto"),
+        addr,
+    })
+}
+
+/// The largest padded disco ping that the originals admit (`magicsock.MaxDiscoPingSize`): the largest WireGuard payload
+/// without an IPv4 and a UDP header.
+const MAX_PING_SIZE: usize = 65_535 - 32 - 8 - 20 - 8;
+
+pub(crate) fn ping(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    let bad = |text: &str| Err(ApiError::bad_request(text));
+    let ip = match parts.query("ip") {
+        text if text.is_empty() => return bad("missing 'ip' parameter"),
+        text => match text.parse() {
+            Ok(ip) => ip,
+            Err(_) => return bad("invalid IP"),
+        },
+    };
+    let kind = parts.query("type");
+    if kind.is_empty() {
+        return bad("missing 'type' parameter");
+    }
+    let size = match parts.query("size") {
+        text if text.is_empty() => 0,
+        text => match text.parse() {
+            Ok(size) => size,
+            Err(_) => return bad("invalid 'size' parameter"),
+        },
+    };
+    if size != 0 && kind != "disco" {
+        return bad("'size' parameter is only supported with disco pings");
+    }
+    if size > MAX_PING_SIZE {
+        return bad(&format!("maximum value for 'size' is {MAX_PING_SIZE}"));
+    }
+    Ok(Request::Ping { ip, kind, size })
+}
+
+pub(crate) fn dial(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    // Compat: the originals look for this spelling anywhere in the header.
+    if !parts.header("Connection").contains("upgrade") || parts.header("Upgrade") != "ts-dial" {
+        return Err(ApiError::bad_request("bad ts-dial upgrade"));
+    }
+    let (host, port) = (parts.header("Dial-Host"), parts.header("Dial-Port"));
+    if host.is_empty() || port.is_empty() {
+        return Err(ApiError::bad_request(
+            "missing Dial-Host or Dial-Port header",
+        ));
+    }
+    let Ok(port) = port.parse() else {
+        return Err(ApiError::bad_gateway(format!(
+            "resolve failure: `{port}` is no port"
+        )));
+    };
+    let network = match parts.header("Dial-Network") {
+        "" => "tcp",
+        network => network,
+    };
+    Ok(Request::Dial(DialRequest {
+        network: network.to_owned(),
+        host: host.to_owned(),
+        port,
+    }))
+}
+
+pub(crate) fn number(parts: &Parts<'_>, make: fn(i64) -> Request) -> Result<Request, ApiError> {
+    let text = parts.query("id");
+    if text.is_empty() {
+        return Err(ApiError::bad_request("missing 'id' parameter"));
+    }
+    text.parse()
+        .map(make)
+        .map_err(|_| ApiError::bad_request("invalid 'id' parameter"))
+}
