@@ -37,7 +37,7 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts `program`; both its streams go to `log`.
-    pub(crate) fn start(program: &Path, args: &[String], log: &Path, lifeline: &Lifeline) -> Result<Self> {
+    pub(crate) fn start(program: &Path, args: &[String], log: &Path, env: Option<(&str, &str)>, lifeline: &Lifeline) -> Result<Self> {
         let log_file = File::options()
             .create(true)
             .append(true)
@@ -47,6 +47,7 @@ impl Daemon {
         let command = std::process::Command::new(program);
         let child = Command::from(command)
             .args(args)
+            .envs(env)
             .env("TS_PARENT_DEATH_FD", lifeline.read.as_raw_fd().to_string())
             .env("TS_NO_LOGS_NO_SUPPORT", "true")
             .stdin(Stdio::null())

@@ -96,7 +96,8 @@ impl Voice {
             println!("  python3 -m http.server 8000 --bind 127.0.0.1 &");
             println!("  curl --socks5-hostname {} http://{}:8000/", first.proxy(), second.name());
         }
-        println!("\nEverything is in {}. Ctrl-C removes it.", tailnet.dir().display());
+        let end = if tailnet.is_kept() { "ends it and keeps the directory" } else { "ends it and removes the directory" };
+        println!("\nEverything is in {}. Ctrl-C {end}.", tailnet.dir().display());
     }
 
     /// After a failure: where the nodes' own words are.

@@ -6,10 +6,20 @@
 //!
 //! The one invariant: this crate never names an operating system; what it needs of the machine comes in [`HostParts`].
 
+mod api;
+mod brain;
+mod bus;
+mod control_runner;
 mod dial;
+mod engine_runner;
 mod feature;
+mod incoming;
 mod log;
+mod run;
+mod status;
+mod userdial;
 
 pub use dial::{DatagramFlow, Dial, Stream};
 pub use feature::{Feature, FeatureHost, Registry, StatusSource};
 pub use log::{LogEntry, LogSubscription, LogTap};
+pub use run::{Config, Error, HostParts, run};

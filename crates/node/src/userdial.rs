@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use dataplane::Engine;
 use host::BoxFuture;
 use packet::{PeerId, PrefixMap};
 use transport::Dialer;
@@ -20,7 +19,7 @@ pub(crate) type Routes = Arc<ArcSwap<PrefixMap<PeerId>>>;
 #[derive(Clone)]
 pub(crate) struct UserDial {
     pub(crate) brain: BrainHandle,
-    pub(crate) engine: Engine,
+    pub(crate) flows: dataplane::Dialer,
     pub(crate) routes: Routes,
     pub(crate) system: Arc<Dialer>,
 }
@@ -69,14 +68,14 @@ impl UserDial {
 
     async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
         match self.way(host, port).await? {
-            Way::Tunnel(target) => Ok(Box::new(self.engine.dial_tcp(target).await?)),
+            Way::Tunnel(target) => Ok(Box::new(self.flows.tcp(target).await?)),
             Way::System(targets) => Ok(Box::new(self.system.race(&targets).await?)),
         }
     }
 
     async fn open_udp(&self, host: &str, port: u16) -> io::Result<Box<dyn DatagramFlow>> {
         match self.way(host, port).await? {
-            Way::Tunnel(target) => Ok(Box::new(TunnelFlow(self.engine.dial_udp(target).await?))),
+            Way::Tunnel(target) => Ok(Box::new(TunnelFlow(self.flows.udp(target).await?))),
             Way::System(targets) => {
                 let target = *targets.first().ok_or(io::ErrorKind::NotFound)?;
                 let any: IpAddr = match target {
@@ -106,11 +105,16 @@ struct TunnelFlow(dataplane::UdpFlow);
 
 impl DatagramFlow for TunnelFlow {
     fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
-        Box::pin(self.0.send(datagram))
+        Box::pin(std::future::ready(self.0.send(datagram)))
     }
 
     fn recv<'a>(&'a self, buf: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
-        Box::pin(self.0.recv(buf))
+        Box::pin(async move {
+            let datagram = self.0.recv().await?;
+            let len = datagram.len().min(buf.len());
+            buf[..len].copy_from_slice(&datagram[..len]);
+            Ok(len)
+        })
     }
 
     fn local_addr(&self) -> SocketAddr {

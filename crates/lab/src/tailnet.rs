@@ -1,0 +1,396 @@
+//! Control server, relay and nodes, and the directory that holds all of them.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use controlserver::NewAuthKey;
+use keys::NodePrivate;
+use localapi::Client;
+use tailcfg::{DerpMap, DerpNode, DerpRegion};
+
+use crate::Options;
+use crate::child::{Daemon, Lifeline};
+
+const REGION: i32 = 900;
+const PING_TRIES: usize = 20;
+const POLL_EVERY: Duration = Duration::from_millis(100);
+
+/// Where the nodes' programs are.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// The daemon.
+    pub tailscaled: PathBuf,
+    /// The command line.
+    pub tailscale: PathBuf,
+}
+
+impl Programs {
+    /// The programs beside the running one: cargo puts them into one directory.
+    pub fn beside_us() -> Result<Self> {
+        let own = std::env::current_exe().context("find the running program")?;
+        let found = Self { tailscaled: own.with_file_name("tailscaled"), tailscale: own.with_file_name("tailscale") };
+        for program in [&found.tailscaled, &found.tailscale] {
+            ensure!(program.exists(), "`{}` is missing: build it with cargo build --release", program.display());
+        }
+        Ok(found)
+    }
+}
+
+/// A running lab.
+pub struct Tailnet {
+    dir: Directory,
+    programs: Programs,
+    control: controlserver::Server,
+    relay: derpserver::Server,
+    key_file: PathBuf,
+    lifeline: Lifeline,
+    wanted: u16,
+    relay_only: bool,
+    nodes: Vec<Node>,
+}
+
+impl Tailnet {
+    /// Starts control server and relay; nodes come with [`start_nodes`](Self::start_nodes).
+    pub async fn start(options: &Options) -> Result<Self> {
+        let programs = Programs::beside_us()?;
+        let dir = Directory::new(options.keep.as_deref())?;
+        let relay = start_relay().await.context("start the relay")?;
+        let control = controlserver::Server::start(controlserver::Config {
+            listen: control_address(&dir),
+            state: Some(dir.path.join("control.json")),
+            admin_socket: Some(dir.path.join("admin.sock")),
+            domain: "lab.test".into(),
+            derp_map: derp_map(&relay),
+            ..controlserver::Config::default()
+        })
+        .await
+        .context("start the control server")?;
+        remember_address(&dir, control.local_addr())?;
+        let key = NewAuthKey { user: "lab".into(), reusable: true, ..NewAuthKey::default() };
+        let key = control.admin().create_auth_key(key).await.map_err(|error| anyhow::anyhow!("make an auth key: {error:?}"))?;
+        let key_file = dir.path.join("auth-key");
+        write_secret(&key_file, key.key.unwrap_or_default().as_bytes())?;
+        Ok(Self {
+            dir,
+            programs,
+            control,
+            relay,
+            key_file,
+            lifeline: Lifeline::new().context("make the lifeline")?,
+            wanted: options.nodes,
+            relay_only: options.relay_only,
+            nodes: Vec::new(),
+        })
+    }
+
+    /// Starts the nodes' daemons and logs them in.
+    pub async fn start_nodes(&mut self) -> Result<()> {
+        for number in 1..=self.wanted {
+            let node = self.start_node(&format!("node{number}")).await?;
+            self.nodes.push(node);
+        }
+        let control = self.control.url();
+        let logins = self.nodes.iter().map(|node| node.log_in(&control, &self.key_file));
+        futures_util::future::try_join_all(logins).await?;
+        Ok(())
+    }
+
+    async fn start_node(&self, name: &str) -> Result<Node> {
+        let dir = self.dir.path.join(name);
+        make_private_dir(&dir)?;
+        let proxy = free_address().context("find a free port for a proxy")?;
+        let socket = dir.join("tailscaled.sock");
+        let log = dir.join("tailscaled.log");
+        let args = [
+            "--tun=userspace-networking".to_owned(),
+            "--port=0".to_owned(),
+            format!("--statedir={}", dir.display()),
+            format!("--socket={}", socket.display()),
+            format!("--socks5-server={proxy}"),
+            format!("--outbound-http-proxy-listen={proxy}"),
+        ];
+        let env = self.relay_only.then_some(("TS_DEBUG_ALWAYS_USE_DERP", "true"));
+        let daemon = Daemon::start(&self.programs.tailscaled, &args, &log, env, &self.lifeline)?;
+        let mut node = Node {
+            name: name.to_owned(),
+            socket,
+            proxy,
+            log,
+            tailscale: self.programs.tailscale.clone(),
+            daemon,
+        };
+        node.wait_for_socket().await?;
+        Ok(node)
+    }
+
+    /// Ends everything, and removes the directory unless it is to be kept.
+    pub async fn stop(mut self) {
+        for node in &mut self.nodes {
+            if let Err(error) = node.daemon.stop().await {
+                eprintln!("cannot end {}: {error}", node.name);
+            }
+        }
+        self.control.stop().await;
+        self.relay.shutdown().await;
+    }
+
+    /// For `--login-server`.
+    pub fn control_url(&self) -> String {
+        self.control.url()
+    }
+
+    /// Where the relay listens.
+    pub fn relay_addr(&self) -> SocketAddr {
+        self.relay.addr
+    }
+
+    /// A file with a reusable auth key.
+    pub fn key_file(&self) -> &Path {
+        &self.key_file
+    }
+
+    /// The directory that holds everything.
+    pub fn dir(&self) -> &Path {
+        &self.dir.path
+    }
+
+    /// Whether the directory stays after the end.
+    pub fn is_kept(&self) -> bool {
+        self.dir.keep
+    }
+
+    /// The nodes, in the order of their numbers.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+}
+
+/// One node of the lab.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    socket: PathBuf,
+    proxy: SocketAddr,
+    log: PathBuf,
+    tailscale: PathBuf,
+    daemon: Daemon,
+}
+
+/// The answer to a ping.
+#[derive(Debug, Clone, Copy)]
+pub struct Ping {
+    /// Through the tunnel, there and back.
+    pub rtt: Duration,
+    /// Whether the path is direct.
+    pub direct: bool,
+}
+
+impl Node {
+    /// Its name in the tailnet.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its SOCKS5 and HTTP proxy.
+    pub fn proxy(&self) -> SocketAddr {
+        self.proxy
+    }
+
+    /// What its daemon says.
+    pub fn log_file(&self) -> &Path {
+        &self.log
+    }
+
+    /// The daemon's process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.pid()
+    }
+
+    /// What to type for a command of this node.
+    pub fn cli_line(&self, command: &str) -> String {
+        format!("{} --socket={} {command}", self.tailscale.display(), self.socket.display())
+    }
+
+    /// Runs a command of this node; what it printed.
+    pub async fn cli(&self, args: &[&str]) -> Result<String> {
+        #[expect(clippy::disallowed_methods, reason = "the lab drives its nodes as a user would")]
+        let command = std::process::Command::new(&self.tailscale);
+        let output = tokio::process::Command::from(command)
+            .arg(format!("--socket={}", self.socket.display()))
+            .args(args)
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .with_context(|| format!("start `{}`", self.tailscale.display()))?;
+        if !output.status.success() {
+            bail!(
+                "tailscale {} on {}: {}: {}",
+                args.first().unwrap_or(&""),
+                self.name,
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    async fn wait_for_socket(&mut self) -> Result<()> {
+        for _ in 0..300 {
+            if tokio::net::UnixStream::connect(&self.socket).await.is_ok() {
+                return Ok(());
+            }
+            self.daemon.check_alive().with_context(|| format!("its log is {}", self.log.display()))?;
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+        bail!("{} does not listen on {}", self.name, self.socket.display());
+    }
+
+    async fn log_in(&self, control: &str, key_file: &Path) -> Result<()> {
+        let server = format!("--login-server={control}");
+        let key = format!("--auth-key=file:{}", key_file.display());
+        let host = format!("--hostname={}", self.name);
+        self.cli(&["up", &server, &key, &host, "--timeout=60s"]).await.map(drop)
+    }
+
+    /// Waits until the node says that it is Running.
+    pub async fn wait_running(&self, limit: Duration) -> Result<()> {
+        let running = async {
+            loop {
+                let status = Client::new(&self.socket).status_without_peers().await;
+                if status.is_ok_and(|status| status.backend_state == "Running") {
+                    return;
+                }
+                tokio::time::sleep(POLL_EVERY).await;
+            }
+        };
+        let waited = tokio::time::timeout(limit, running).await;
+        waited.with_context(|| format!("{} was not Running after {} s", self.name, limit.as_secs()))
+    }
+
+    /// Its IPv4 address in the tailnet.
+    pub async fn address(&self) -> Result<IpAddr> {
+        let status = Client::new(&self.socket).status_without_peers().await.context("ask for the status")?;
+        let address = status.tailscale_ips.unwrap_or_default().into_iter().next();
+        address.with_context(|| format!("{} has no address", self.name))
+    }
+
+    /// Pings through the tunnel; the first tries may find the path not ready yet.
+    pub async fn ping(&self, address: IpAddr) -> Result<Ping> {
+        let mut last = String::from("no answer in time");
+        for _ in 0..PING_TRIES {
+            let path = self.ping_once(address, "disco").await;
+            let tunnel = self.ping_once(address, "TSMP").await;
+            match (path, tunnel) {
+                (Ok(path), Ok(tunnel)) => return Ok(Ping { rtt: tunnel.rtt, direct: path.direct }),
+                (Err(error), _) | (_, Err(error)) => last = format!("{error:#}"),
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+        bail!("no answer after {PING_TRIES} tries; the last: {last}");
+    }
+
+    async fn ping_once(&self, address: IpAddr, kind: &str) -> Result<Ping> {
+        let client = Client::new(&self.socket);
+        let pinged = tokio::time::timeout(Duration::from_secs(3), client.ping(address, kind, 0)).await;
+        let result = pinged.context("no answer in time")??;
+        ensure!(result.err.is_empty(), "{}", result.err);
+        Ok(Ping { rtt: Duration::from_secs_f64(result.latency_seconds.max(0.0)), direct: !result.endpoint.is_empty() })
+    }
+}
+
+async fn start_relay() -> Result<derpserver::Server> {
+    let mut config = derpserver::Config::new(NodePrivate::generate(&mut rt::OsRng));
+    config.certificate = Some(derpserver::Certificate::self_signed(Ipv4Addr::LOCALHOST.into(), rt::wall())?);
+    config.stun = Some((Ipv4Addr::LOCALHOST, 0).into());
+    Ok(derpserver::Server::start(config).await?)
+}
+
+fn derp_map(relay: &derpserver::Server) -> DerpMap {
+    let node = DerpNode {
+        name: format!("{REGION}a"),
+        region_id: REGION,
+        host_name: Ipv4Addr::LOCALHOST.to_string(),
+        cert_name: relay.pin.map(|pin| derp::NodeCert::pin_text(&pin)).unwrap_or_default(),
+        ipv4: Ipv4Addr::LOCALHOST.to_string(),
+        ipv6: "none".into(),
+        stun_port: relay.stun_addr.map_or(-1, |addr| addr.port().into()),
+        derp_port: relay.addr.port().into(),
+        ..DerpNode::default()
+    };
+    let region = DerpRegion {
+        region_id: REGION,
+        region_code: "lab".into(),
+        region_name: "Lab".into(),
+        nodes: vec![node],
+        ..DerpRegion::default()
+    };
+    DerpMap {
+        regions: Some(BTreeMap::from([(REGION, Some(region))])),
+        omit_default_regions: true,
+        ..DerpMap::default()
+    }
+}
+
+/// Nodes that are kept know their control server by its address, so that has to stay the same.
+fn control_address(dir: &Directory) -> SocketAddr {
+    let kept = std::fs::read_to_string(dir.path.join("control.addr")).ok();
+    let address = kept.and_then(|text| text.trim().parse().ok());
+    address.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into())
+}
+
+fn remember_address(dir: &Directory, address: SocketAddr) -> Result<()> {
+    std::fs::write(dir.path.join("control.addr"), address.to_string()).context("remember the control server's address")
+}
+
+fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// The lab's directory: removed at the end unless it is to be kept.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Directory {
+    fn new(keep: Option<&Path>) -> Result<Self> {
+        if let Some(path) = keep {
+            make_private_dir(path)?;
+            let path = path.canonicalize().with_context(|| format!("find `{}`", path.display()))?;
+            return Ok(Self { path, keep: true });
+        }
+        let path = std::env::temp_dir().join(format!("tailnet-lab-{}", std::process::id()));
+        make_private_dir(&path)?;
+        Ok(Self { path, keep: false })
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.keep
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            eprintln!("cannot remove `{}`: {error}", self.path.display());
+        }
+    }
+}
+
+fn make_private_dir(path: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("make the directory `{}`", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("narrow the rights of `{}`", path.display()))
+}
+
+fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let mut file = file.with_context(|| format!("write `{}`", path.display()))?;
+    file.write_all(bytes).with_context(|| format!("write `{}`", path.display()))
+}

@@ -1,0 +1,135 @@
+//! Carries the brain's wishes to the packet engine, and the engine's news to the brain.
+
+use std::sync::Arc;
+
+use backend::{EngineEvent, Event};
+use dataplane::{Engine, Events, Firewall, Network, NodeCaps};
+use filter::{Filter, Flows, LocalSet, Rules};
+use keys::NodePrivate;
+use packet::PrefixMap;
+use tailcfg::FilterRule;
+
+use crate::brain::BrainHandle;
+use crate::userdial::Routes;
+
+/// The brain's hand on the engine.
+pub(crate) struct EngineRunner {
+    engine: Engine,
+    brain: BrainHandle,
+    routes: Routes,
+    /// Replies to what we have sent come in whatever becomes of the rules; with shields up they are counted apart.
+    flows: Arc<Flows>,
+    shielded_flows: Arc<Flows>,
+    rules: Option<(Arc<[FilterRule]>, Rules)>,
+}
+
+impl EngineRunner {
+    pub(crate) fn new(engine: Engine, brain: BrainHandle, routes: Routes) -> Self {
+        Self {
+            engine,
+            brain,
+            routes,
+            flows: Arc::new(Flows::new()),
+            shielded_flows: Arc::new(Flows::new()),
+            rules: None,
+        }
+    }
+
+    pub(crate) fn set_keys(&self, key: Option<NodePrivate>) {
+        self.engine.set_keys(key);
+    }
+
+    pub(crate) fn set_derp_running(&self, running: bool) {
+        self.engine.set_derp_running(running);
+    }
+
+    pub(crate) fn set_map_streaming(&self, streaming: bool) {
+        self.engine.set_map_streaming(streaming);
+    }
+
+    pub(crate) fn set_network(&mut self, wanted: &backend::Network) {
+        let mut routes = PrefixMap::new();
+        for peer in &wanted.peers {
+            for net in &peer.routes {
+                routes.insert(*net, peer.id);
+            }
+        }
+        self.routes.store(Arc::new(routes));
+        self.engine.set_network(Some(Arc::new(Network {
+            self_addresses: wanted.self_addresses.clone(),
+            peers: wanted.peers.clone(),
+            derp_map: wanted.derp_map.clone(),
+            firewall: self.firewall(&wanted.filter),
+            peerapi_port_v4: wanted.peerapi_port_v4,
+            peerapi_port_v6: wanted.peerapi_port_v6,
+        })));
+    }
+
+    fn firewall(&mut self, wanted: &backend::FilterConfig) -> Firewall {
+        let local = LocalSet::new(wanted.local.iter().copied());
+        let jailed = Filter::shields_up(local.clone(), Arc::clone(&self.shielded_flows));
+        let filter = if wanted.shields_up {
+            Filter::shields_up(local, Arc::clone(&self.shielded_flows))
+        } else {
+            Filter::new(self.parsed(&wanted.rules), local, Arc::clone(&self.flows))
+        };
+        let brain = self.brain.clone();
+        let caps = NodeCaps::new(move |ip, cap| {
+            let snapshot = brain.snapshot();
+            let peer = snapshot.netmap.as_ref().and_then(|netmap| netmap.by_ip(ip));
+            peer.is_some_and(|peer| peer.has_cap(cap))
+        });
+        Firewall { filter: Some(Arc::new(filter)), jailed: Some(Arc::new(jailed)), caps }
+    }
+
+    /// Rules are parsed, and their faults logged, once.
+    fn parsed(&mut self, rules: &Arc<[FilterRule]>) -> Rules {
+        if let Some((known, parsed)) = &self.rules
+            && Arc::ptr_eq(known, rules)
+        {
+            return parsed.clone();
+        }
+        let (parsed, problems) = Rules::parse(rules);
+        for problem in problems {
+            tracing::warn!("packet filter: {problem}");
+        }
+        self.rules = Some((Arc::clone(rules), parsed.clone()));
+        parsed
+    }
+}
+
+/// Reports what the engine does until it stops.
+pub(crate) async fn report(mut events: Events, engine: Engine, brain: BrainHandle) {
+    while let Some(event) = events.recv().await {
+        for news in translate(event, &engine).await {
+            brain.report(Event::Engine(news)).await;
+        }
+    }
+}
+
+async fn translate(event: dataplane::EngineEvent, engine: &Engine) -> Vec<EngineEvent> {
+    match event {
+        dataplane::EngineEvent::HomeDerp(region) => vec![EngineEvent::HomeDerp(region)],
+        dataplane::EngineEvent::DerpLinks { live, .. } => {
+            vec![EngineEvent::Live { derps: live, peers: engine.status().await.live_peers() }]
+        }
+        dataplane::EngineEvent::DerpConnected { region, connected } => {
+            vec![EngineEvent::DerpConnected { region, connected }]
+        }
+        dataplane::EngineEvent::DerpTrouble { region, text } => vec![EngineEvent::DerpTrouble { region, text }],
+        dataplane::EngineEvent::NetInfo(info) => vec![EngineEvent::NetInfo(Box::new(net_info(info)))],
+        dataplane::EngineEvent::DiscoAdvertised { .. } => Vec::new(),
+    }
+}
+
+fn net_info(info: dataplane::NetInfo) -> tailcfg::NetInfo {
+    tailcfg::NetInfo {
+        mapping_varies_by_dest_ip: info.mapping_varies_by_dest_ip,
+        working_ipv6: info.working_ipv6,
+        os_has_ipv6: info.os_has_ipv6,
+        working_udp: info.working_udp,
+        preferred_derp: info.preferred_derp.into(),
+        derp_latency: info.derp_latency,
+        ..tailcfg::NetInfo::default()
+    }
+}

@@ -1,0 +1,199 @@
+//! Start and end of a node.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use backend::Backend;
+use dataplane::{Engine, EngineConfig, RelayDialer};
+use host::{DnsConfigurator, Router, StateStore, UdpBinder};
+use metrics::UserMetrics;
+use packet::PrefixMap;
+use rt::Task;
+use tailcfg::Hostinfo;
+use tokio::sync::{Notify as Signal, oneshot};
+use transport::derp::DerpDialOptions;
+use transport::{DialConfig, Dialer, ProxyConfig};
+
+use crate::api::Api;
+use crate::brain::{self, Hands};
+use crate::bus::Bus;
+use crate::control_runner::ControlRunner;
+use crate::engine_runner::{self, EngineRunner};
+use crate::incoming::{self, ProxyMap};
+use crate::status::StatusReader;
+use crate::userdial::{Routes, UserDial};
+use crate::{Feature, FeatureHost, LogTap, Registry};
+
+/// How long requests in progress may take at the end.
+const LAST_REQUESTS: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// What the user asked for.
+pub struct Config {
+    /// The LocalAPI's unix socket.
+    pub socket: PathBuf,
+    /// Where everything but the state is kept; `None` switches what needs it off.
+    pub var_root: Option<PathBuf>,
+    /// The UDP port; 0 chooses one.
+    pub port: u16,
+    /// The optional parts.
+    pub features: Vec<Box<dyn Feature>>,
+    /// The environment, for proxies and debugging switches.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What the node needs of its machine.
+pub struct HostParts {
+    /// Where identity and preferences are kept.
+    pub store: Arc<dyn StateStore>,
+    /// Makes UDP sockets.
+    pub udp: Arc<dyn UdpBinder>,
+    /// The machine's routing.
+    pub router: Box<dyn Router>,
+    /// The machine's resolver.
+    pub dns: Box<dyn DnsConfigurator>,
+    /// What control is told about the machine.
+    pub hostinfo: Hostinfo,
+    /// The number of a local user.
+    pub uid_of: Box<dyn Fn(&str) -> Option<u32> + Send + Sync>,
+}
+
+/// Why a node could not start. The text is for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(String);
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Runs a node until `stop` resolves or a client shuts it down.
+pub async fn run(config: Config, host: HostParts, tap: LogTap, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    // What others may already hold (socket, proxy ports) is taken before anything is changed.
+    let socket = localapi::bind(&config.socket).map_err(|error| Error(format!("safesocket.Listen: {error}")))?;
+    let mut registry = Registry::default();
+    for feature in config.features {
+        feature.register(&mut registry).map_err(Error)?;
+    }
+    let node = Node::start(NodeParts {
+        socket,
+        registry,
+        port: config.port,
+        environment: config.environment,
+        host,
+        tap,
+    })?;
+    let shutdown = Arc::clone(&node.shutdown);
+    tokio::select! {
+        () = stop => {}
+        () = shutdown.notified() => tracing::info!("a local client asked for the end; shutting down"),
+    }
+    node.stop().await;
+    Ok(())
+}
+
+struct NodeParts {
+    socket: transport::server::Listener,
+    registry: Registry,
+    port: u16,
+    environment: BTreeMap<String, String>,
+    host: HostParts,
+    tap: LogTap,
+}
+
+/// A running node.
+struct Node {
+    shutdown: Arc<Signal>,
+    stop_brain: oneshot::Sender<()>,
+    brain: Task,
+    api: transport::server::Server,
+    _tasks: Vec<Task>,
+}
+
+impl Node {
+    fn start(parts: NodeParts) -> Result<Self, Error> {
+        let NodeParts { socket, registry, port, environment, host, tap } = parts;
+        let proxy = ProxyConfig::from_env(&environment);
+        for problem in &proxy.problems {
+            tracing::warn!("proxy settings: {problem}");
+        }
+        let dialer = Arc::new(Dialer::new(DialConfig { egress: None, proxy }));
+        let metrics = Arc::new(UserMetrics::default());
+        let (engine, events, flows) = Engine::start(EngineConfig {
+            udp: host.udp,
+            port,
+            relays: Arc::new(RelayDialer::new(Arc::clone(&dialer), DerpDialOptions::default())),
+            metrics: Arc::clone(&metrics),
+        })
+        .map_err(|error| Error(format!("start the packet engine: {error}")))?;
+
+        let backend = Backend::new(read_store(&*host.store)?, host.hostinfo);
+        let (brain, mailbox) = brain::channel(backend.snapshot());
+        let routes: Routes = Arc::new(ArcSwap::from_pointee(PrefixMap::new()));
+        let bus = Bus::default();
+        let proxy_map = ProxyMap::default();
+        let hands = Hands {
+            store: host.store,
+            control: ControlRunner::new(Arc::clone(&dialer), engine.disco_key(), brain.clone(), engine.clone()),
+            engine: EngineRunner::new(engine.clone(), brain.clone(), Arc::clone(&routes)),
+            router: host.router,
+            dns: host.dns,
+            bus: bus.clone(),
+        };
+        let status = StatusReader { brain: brain.clone(), engine: engine.clone() };
+        let dial = UserDial { brain: brain.clone(), flows: engine.dialer().clone(), routes, system: dialer };
+        let feature_host = FeatureHost {
+            dial: Arc::new(dial.clone()),
+            status: Arc::new(status.clone()),
+            metrics: Arc::clone(&metrics),
+            log: tap.clone(),
+        };
+        let mut tasks = registry.start(&feature_host);
+        tasks.push(Task::spawn("incoming flows", incoming::forward_all(flows, proxy_map.clone())));
+        tasks.push(Task::spawn("engine events", engine_runner::report(events, engine.clone(), brain.clone())));
+        let shutdown = Arc::new(Signal::new());
+        let api = Api {
+            brain: brain.clone(),
+            bus,
+            engine,
+            status,
+            dial,
+            proxy_map,
+            log: tap,
+            metrics,
+            shutdown: Arc::clone(&shutdown),
+            uid_of: host.uid_of,
+        };
+        let (stop_brain, stopped) = oneshot::channel();
+        Ok(Self {
+            shutdown,
+            stop_brain,
+            brain: Task::spawn("brain", brain::run(backend, hands, mailbox, stopped)),
+            api: localapi::serve(socket, Arc::new(api)),
+            _tasks: tasks,
+        })
+    }
+
+    async fn stop(self) {
+        let _ = self.stop_brain.send(());
+        self.brain.join().await;
+        self.api.stop(LAST_REQUESTS).await;
+    }
+}
+
+/// Everything in the store, for the brain; and whether the store can be trusted.
+fn read_store(store: &dyn StateStore) -> Result<backend::Stored, Error> {
+    let failed = |error: host::StoreError| Error(format!("read the state: {error}"));
+    let mut values = BTreeMap::new();
+    for key in store.keys().map_err(failed)? {
+        if let Some(value) = store.read(&key).map_err(failed)? {
+            values.insert(key, value.into());
+        }
+    }
+    Ok(backend::Stored { values, ephemeral: store.is_ephemeral(), trouble: store.trouble() })
+}
