@@ -8,9 +8,28 @@ use host::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A byte stream in both directions.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Our end, where it has an address.
+    fn local_addr(&self) -> Option<SocketAddr>;
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl Stream for tokio::net::TcpStream {
+    fn local_addr(&self) -> Option<SocketAddr> {
+        Self::local_addr(self).ok()
+    }
+}
+
+impl Stream for dataplane::TcpStream {
+    fn local_addr(&self) -> Option<SocketAddr> {
+        Some(Self::local_addr(self))
+    }
+}
+
+impl Stream for transport::Stream {
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+}
 
 /// A datagram flow to one remote address.
 pub trait DatagramFlow: Send + Sync {

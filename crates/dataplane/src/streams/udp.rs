@@ -136,7 +136,11 @@ impl UdpFlow {
     }
 
     /// Sends one datagram. One that finds the queue full is lost, as UDP's are.
-    pub fn send(&self, datagram: &[u8]) -> io::Result<()> {
+    pub fn send(&self, datagram: &[u8]) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        std::future::ready(self.try_send(datagram))
+    }
+
+    fn try_send(&self, datagram: &[u8]) -> io::Result<()> {
         let mut state = lock(&self.shared.state);
         if let Some(why) = state.ended {
             return Err(why.into());
@@ -151,13 +155,17 @@ impl UdpFlow {
         Ok(())
     }
 
-    /// Waits for the next datagram.
-    pub async fn recv(&self) -> io::Result<Vec<u8>> {
-        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    /// Waits for the next datagram and tells its length; what does not fit into `buf` is cut off.
+    pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let datagram = std::future::poll_fn(|cx| self.poll_recv(cx)).await?;
+        let n = datagram.len().min(buf.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..n), datagram.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        Ok(n)
     }
 
-    /// The next datagram, if there is one.
-    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
         let mut state = lock(&self.shared.state);
         match (state.received.pop_front(), state.ended) {
             (Some(datagram), _) => Poll::Ready(Ok(datagram)),
