@@ -18,7 +18,9 @@ use crate::{Process, free_port};
 pub fn program(test: &str, variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).filter(|path| !path.is_empty());
     if path.is_none() {
-        eprintln!(
+        // The test harness would swallow `eprintln!`.
+        let _ = writeln!(
+            std::io::stderr(),
             "SKIP {test}: set {variable} to the path of the original program (built from its Go source)"
         );
     }
