@@ -9,6 +9,7 @@ mod inbound;
 mod outbound;
 mod pings;
 mod relays;
+mod stack;
 mod table;
 mod tunnel;
 
@@ -31,9 +32,11 @@ use crate::EngineEvent;
 use crate::core::guard::Guard;
 use crate::core::pings::Pings;
 use crate::core::relays::RelayStates;
+use crate::core::stack::Stack;
 use crate::core::table::PeerTable;
 use crate::core::tunnel::Tunnel;
 use crate::link::Batch;
+use crate::streams::FlowHub;
 
 /// Something that the engine's surroundings must do.
 #[derive(Debug)]
@@ -78,6 +81,7 @@ pub(crate) struct Core {
     guard: Guard,
     tunnels: BTreeMap<PeerId, Tunnel>,
     timers: BTreeSet<(Instant, PeerId)>,
+    stack: Stack,
     pings: Pings,
     next_ping: u64,
     relays: RelayStates,
@@ -89,6 +93,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(
         metrics: Arc<UserMetrics>,
+        hub: FlowHub,
         mut rng: Box<dyn CryptoRng + Send>,
         clocks: Clocks,
     ) -> Self {
@@ -107,6 +112,7 @@ impl Core {
             guard: Guard::default(),
             tunnels: BTreeMap::new(),
             timers: BTreeSet::new(),
+            stack: Stack::new(hub),
             pings: Pings::default(),
             next_ping: 0,
             relays: RelayStates::default(),
@@ -129,9 +135,14 @@ impl Core {
         self.clocks = clocks;
     }
 
-    /// When [`run`](Self::run) is wanted at the latest.
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+    /// When [`run`](Self::run) is wanted at the latest. While the way out is congested, the stack can wait.
+    pub(crate) fn next_timeout(&self, congested: bool) -> Option<Instant> {
+        let stack = match self.stack.more {
+            true => Some(self.clocks.now),
+            false => self.stack.next_timeout(),
+        };
         [
+            stack.filter(|_| !congested),
             self.magic.next_timeout(),
             self.timers.first().map(|(at, _)| *at),
             self.pings.next_timeout(),
@@ -142,7 +153,7 @@ impl Core {
     }
 
     /// Does what is due and what follows from all that was handled, then gives what the world must do.
-    pub(crate) fn run(&mut self) -> Vec<Effect> {
+    pub(crate) fn run(&mut self, congested: bool) -> Vec<Effect> {
         let now = self.clocks.now;
         self.pings.handle_timeout(now);
         while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
@@ -152,6 +163,7 @@ impl Core {
         if self.magic.next_timeout().is_some_and(|at| at <= now) {
             self.magic.handle_timeout(now, &mut *self.rng);
         }
+        self.turn_stack(congested);
         self.drain_magic();
         for (link, batch) in std::mem::take(&mut self.sends) {
             self.effects.push(Effect::Push { link, batch });
@@ -232,3 +244,6 @@ impl Core {
         self.self_addresses.iter().find(same).copied()
     }
 }
+
+#[cfg(test)]
+mod tests;

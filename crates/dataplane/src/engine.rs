@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::{PeerConfig, UdpBinder};
+use host::{PeerConfig, UdpBinder, Waker};
 use keys::{DiscoPublic, NodePrivate};
 use magicsock::LinkId;
 use metrics::{DropReason, UserMetrics};
@@ -19,10 +19,13 @@ use crate::link::{Link, LinkConfig, SendQueue};
 use crate::mailbox::{Inbox, Mailbox};
 use crate::probe::Prober;
 use crate::relays::Relays;
+use crate::streams::{Dialer, FlowHub, IncomingFlows};
 use crate::{EngineEvent, EngineStatus, Firewall, Network, PingError, PingRequest, Pong};
 
 /// Events that wait for a slow listener.
 const EVENTS: usize = 256;
+/// A link whose queue has not moved for this long is stuck.
+const STALL: Duration = Duration::from_millis(500);
 /// When a slow listener is tried again.
 const EVENT_RETRY: Duration = Duration::from_secs(1);
 
@@ -47,6 +50,7 @@ pub struct Engine {
 struct Shared {
     mailbox: Arc<Mailbox>,
     disco: DiscoPublic,
+    dialer: Dialer,
 }
 
 impl Drop for Shared {
@@ -68,9 +72,10 @@ impl Events {
 
 impl Engine {
     /// Starts the engine's thread. Must be called inside the async runtime, which carries the relay links.
-    pub fn start(config: EngineConfig) -> io::Result<(Self, Events)> {
+    pub fn start(config: EngineConfig) -> io::Result<(Self, Events, IncomingFlows)> {
         let mailbox = Arc::new(Mailbox::default());
-        let core = Core::new(config.metrics.clone(), Box::new(OsRng), clocks());
+        let (hub, dialer, incoming) = FlowHub::new(waker(&mailbox));
+        let core = Core::new(config.metrics.clone(), hub, Box::new(OsRng), clocks());
         let disco = core.disco_key();
         let (events, receiver) = mpsc::channel(EVENTS);
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
@@ -88,13 +93,22 @@ impl Engine {
                 let _inside = runtime.enter();
                 shell.run();
             })?;
-        let shared = Arc::new(Shared { mailbox, disco });
-        Ok((Self { shared }, Events(receiver)))
+        let shared = Arc::new(Shared {
+            mailbox,
+            disco,
+            dialer,
+        });
+        Ok((Self { shared }, Events(receiver), incoming))
     }
 
     /// Our disco key, fresh at every start. Control must be told.
     pub fn disco_key(&self) -> DiscoPublic {
         self.shared.disco
+    }
+
+    /// Opens flows through the tunnel.
+    pub fn dialer(&self) -> &Dialer {
+        &self.shared.dialer
     }
 
     /// Sets our WireGuard key; `None` closes all links and sessions.
@@ -158,6 +172,12 @@ impl Engine {
     }
 }
 
+/// Lets the streams wake the thread.
+fn waker(mailbox: &Arc<Mailbox>) -> Waker {
+    let mailbox = mailbox.clone();
+    Waker::new(move || mailbox.post(|inbox| inbox.woken = true))
+}
+
 fn clocks() -> Clocks {
     Clocks {
         now: rt::now(),
@@ -187,7 +207,8 @@ impl Shell {
             self.mailbox.clone(),
         );
         loop {
-            self.mailbox.take(&mut inbox, self.sleep_for());
+            let congested = self.is_congested();
+            self.mailbox.take(&mut inbox, self.sleep_for(congested));
             if inbox.closed {
                 return;
             }
@@ -202,7 +223,7 @@ impl Shell {
             for (link, event) in inbox.links.drain(..) {
                 self.core.handle_link(link, event);
             }
-            for effect in self.core.run() {
+            for effect in self.core.run(self.is_congested()) {
                 match effect {
                     Effect::Probe(action) => prober.act(action, self.core.derp_map()),
                     other => self.perform(other),
@@ -213,10 +234,21 @@ impl Shell {
     }
 
     /// How long nothing is due; `None` means until something arrives.
-    fn sleep_for(&self) -> Option<Duration> {
-        let core = self.core.next_timeout().map(|at| rt::now().until(at));
+    fn sleep_for(&self, congested: bool) -> Option<Duration> {
+        let core = self.core.next_timeout(congested);
+        let core = core.map(|at| rt::now().until(at));
         let events = (!self.waiting.is_empty()).then_some(EVENT_RETRY);
-        core.into_iter().chain(events).min()
+        let stalled = congested.then_some(STALL);
+        [core, events, stalled].into_iter().flatten().min()
+    }
+
+    /// Whether some link has more than enough to send. One that makes no progress holds nobody back: what it has too much
+    /// of is dropped.
+    fn is_congested(&self) -> bool {
+        let now = rt::now();
+        self.links
+            .values()
+            .any(|link| link.queue.is_congested(now, STALL))
     }
 
     fn perform(&mut self, effect: Effect) {

@@ -25,4 +25,6 @@ pub use network::{Firewall, Network, NodeCaps};
 pub use ping::{PingError, PingKind, PingRequest, Pong};
 pub use relays::{RelayDialer, RelayStream, Relays};
 pub use status::{DerpLinkStatus, EngineStatus, PeerStatus};
-pub use streams::{Dialer, FlowHub, Incoming, IncomingFlows, IncomingTcp, IncomingUdp, TcpStream, UdpFlow};
+pub use streams::{
+    Dialer, FlowHub, Incoming, IncomingFlows, IncomingTcp, IncomingUdp, TcpStream, UdpFlow,
+};

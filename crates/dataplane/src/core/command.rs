@@ -75,6 +75,7 @@ impl Core {
         for peer in network.peers {
             self.upsert_peer(peer);
         }
+        self.stack.net.set_addresses(&network.self_addresses);
         self.self_addresses = network.self_addresses;
         self.set_firewall(network.firewall);
         self.guard.peerapi_v4 = network.peerapi_port_v4;

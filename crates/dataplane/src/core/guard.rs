@@ -41,11 +41,10 @@ impl Guard {
         verdict
     }
 
-    /// Judges a packet of our own stack to a peer, and remembers its flow, so that the answer may come in.
-    pub(crate) fn judge_out(&self, view: &IpView<'_>, jailed: bool) -> Verdict {
-        match self.filter_for(jailed) {
-            Some(filter) => filter.judge_out(view),
-            None => Verdict::Drop(filter::DropReason::NoRule),
+    /// Remembers the flow of a packet to a peer, so that the answer may come in.
+    pub(crate) fn note_out(&self, view: &IpView<'_>, jailed: bool) {
+        if let Some(filter) = self.filter_for(jailed) {
+            filter.note_out(view);
         }
     }
 

@@ -300,8 +300,7 @@ impl Core {
 
     /// Hands a packet to our own stack.
     fn deliver(&mut self, view: &IpView<'_>) {
-        let _ = view;
-        self.drop_in(DropReason::Error);
+        self.stack.net.handle_packet(view.bytes(), self.clocks.now);
     }
 }
 

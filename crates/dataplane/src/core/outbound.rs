@@ -100,7 +100,7 @@ impl Core {
         }
     }
 
-    fn drop_out(&self, packets: u64) {
+    pub(super) fn drop_out(&self, packets: u64) {
         self.metrics
             .outbound
             .count_dropped(DropReason::Error, packets);

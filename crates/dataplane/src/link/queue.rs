@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use host::Instant;
 use keys::NodePublic;
 use tokio::sync::Notify;
 
@@ -67,6 +69,8 @@ struct State {
     /// Frames about the connection itself; they go first.
     control: Vec<u8>,
     home: bool,
+    /// When something was last taken; none while there is no connection.
+    moved: Option<Instant>,
     /// Somebody waits for the queue to drain.
     watched: bool,
 }
@@ -127,17 +131,21 @@ impl SendQueue {
         self.filled.notify_one();
     }
 
-    /// Whether so much waits that new packets should be made later. If so, the engine is woken once little waits.
-    pub(crate) fn is_congested(&self) -> bool {
+    /// Whether so much waits that new packets should be made later, while the queue still moves: it did within `stall`. If
+    /// so, the engine is woken once little waits.
+    pub(crate) fn is_congested(&self, now: Instant, stall: Duration) -> bool {
         let mut state = self.lock();
-        let congested = state.bytes > HIGH_WATER;
+        let moves = state.moved.is_some_and(|at| now.since(at) < stall);
+        let congested = moves && state.bytes > HIGH_WATER;
         state.watched |= congested;
         congested
     }
 
-    /// What was meant for an earlier connection's server says nothing to the next.
-    pub(crate) fn clear_control(&self) {
-        self.lock().control.clear();
+    /// There is no connection. What was meant for its server says nothing to the next.
+    pub(crate) fn disconnected(&self) {
+        let mut state = self.lock();
+        state.control.clear();
+        state.moved = None;
     }
 
     /// Waits until something waits, and appends to `out` as much as should be written at once. Says whether the engine
@@ -157,6 +165,7 @@ impl SendQueue {
         if state.batches.is_empty() && state.control.is_empty() {
             return None;
         }
+        state.moved = Some(rt::now());
         out.append(&mut state.control);
         while let Some(next) = state.batches.front() {
             if !out.is_empty() && out.len() + next.frames.len() > BATCH_LEN {

@@ -96,6 +96,7 @@ pub(crate) async fn run(config: LinkConfig) {
     loop {
         let started = rt::now();
         let (error, announced) = link.connection().await;
+        link.config.queue.disconnected();
         link.tell(LinkEvent::Down(error.to_string()));
         tracing::info!("derp-{}: {error}", link.config.region.id);
         if rt::now().since(started) > GOOD && !matches!(error, LinkError::Timeout) {
@@ -160,7 +161,7 @@ impl Running {
             }
             handshake.reader().filled(n);
         };
-        self.config.queue.clear_control();
+        self.config.queue.disconnected();
         if self.config.queue.home() {
             derp::put::note_preferred(&mut hello.frame, true);
         }

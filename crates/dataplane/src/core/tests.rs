@@ -1,0 +1,2 @@
+mod tunnels;
+mod world;
