@@ -21,7 +21,6 @@ mod frame;
 mod info;
 mod limit;
 mod map;
-mod meta;
 pub mod put;
 mod reader;
 mod server;
@@ -35,7 +34,6 @@ pub use frame::{
 pub use info::{ClientInfo, ServerInfo};
 pub use limit::TokenBucket;
 pub use map::{DerpMap, FamilyAddr, Node, NodeCert, Region, RegionId};
-pub use meta::{META_CERT_PREFIX, is_meta_cert, meta_cert_key};
 pub use reader::{FrameReader, Keep, RawFrame};
 pub use server::{Accepted, ClientMessage, ServerDecoder, ServerHandshake};
 

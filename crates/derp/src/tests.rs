@@ -625,46 +625,6 @@ fn wire_values_of_the_map() {
     );
 }
 
-mod meta {
-    use super::*;
-
-    /// Sent by the originals' `derper`.
-    const META: &str = "3082016330820115a003020102020102300506032b657030523150304e06035504031347646572706b6579353264363262323166613339336566\
-        63346531663730613662363764343330363865616563303630633931653133363966333862313332363938646465613235301e170d3236313032333230\
-        343533365a170d3236313232323230343533365a30523150304e06035504031347646572706b6579353264363262323166613339336566633465316637\
-        3061366236376434333036386561656330363063393165313336396633386231333236393864646561\
-        3235302a300506032b65700321003263c27d65f1749cd51ee068918c2d79085269b188a35fe0ae6dd2b32b52e2b6a310300e300c0603551d130101ff0402\
-        3000300506032b65700341004f5b624d954dc4e7dbdd550805e26e12567b5554fd1ec5a2963d0ee621a988ec321e7d7dd8338565454eb4e9f58810b31a\
-        1ec4c450fdff2114ee8d195d270a0b";
-
-    #[test]
-    fn the_originals_meta_certificate() {
-        let mut der = hex(META);
-        let key = "nodekey:52d62b21fa393efc4e1f70a6b67d43068eaec060c91e1369f38b132698ddea25";
-        assert_eq!(meta_cert_key(&der), Some(key.parse().unwrap()));
-        assert!(is_meta_cert(&der));
-        let at = der
-            .windows(5)
-            .position(|w| w == [2, 1, 2, 0x30, 5])
-            .unwrap()
-            + 2;
-        der[at] = 0;
-        assert_eq!(meta_cert_key(&der), None, "no version");
-        assert!(is_meta_cert(&der));
-    }
-
-    proptest! {
-        #[test]
-        fn nearly_valid_certificates_never_panic(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
-            let mut der = hex(META);
-            let at = at.index(der.len());
-            der[at] = byte;
-            let _ = meta_cert_key(&der);
-            let _ = meta_cert_key(&der[..cut.index(der.len())]);
-        }
-    }
-}
-
 proptest! {
     #[test]
     fn junk_never_panics_and_progress_is_made(

@@ -130,15 +130,10 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let public_key = config.private_key.public();
         let pin = config.certificate.as_ref().map(Certificate::sha256);
-        let tls = match config.certificate {
-            None => None,
-            Some(certificate) => {
-                let server = certificate
-                    .server_config(&public_key, rt::wall())
-                    .map_err(StartError::Certificate)?;
-                Some(TlsAcceptor::from(Arc::new(server)))
-            }
-        };
+        let tls = config
+            .certificate
+            .map(|cert| cert.acceptor(&public_key, rt::wall()));
+        let tls = tls.transpose().map_err(StartError::Certificate)?;
         let (main, addr) = listen("tcp", config.listen).await?;
         let plain = match config.plain_http {
             Some(at) => Some(listen("tcp", at).await?),

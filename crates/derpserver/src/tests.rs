@@ -178,7 +178,7 @@ fn responses_to_head_have_no_body() {
 
 mod certificates {
     use host::Wall;
-    use keys::NodePrivate;
+    use transport::cert::CertError;
 
     use crate::tls::{Certificate, CertificateError};
 
@@ -203,12 +203,12 @@ mod certificates {
         std::fs::copy(certs.join("127.0.0.1.key"), certs.join("127.0.0.2.key")).unwrap();
         assert!(matches!(
             Certificate::load(&certs, "127.0.0.2", NOW),
-            Err(CertificateError::WrongName(_))
+            Err(CertificateError::Bad(_, CertError::WrongHost(_)))
         ));
         std::fs::write(certs.join("127.0.0.1.key"), "junk").unwrap();
         assert!(matches!(
             Certificate::load(&certs, "127.0.0.1", NOW),
-            Err(CertificateError::Pem(_))
+            Err(CertificateError::Bad(_, CertError::Load(_)))
         ));
     }
 
@@ -223,13 +223,5 @@ mod certificates {
                 .to_string()
                 .contains("....etcpasswd.crt")
         );
-    }
-
-    #[test]
-    fn the_chain_tells_the_relays_key() {
-        let key = NodePrivate::from_bytes([8; 32]).public();
-        let cert = Certificate::self_signed([127, 0, 0, 1].into(), NOW).unwrap();
-        assert!(!derp::is_meta_cert(&[]));
-        cert.server_config(&key, NOW).unwrap();
     }
 }

@@ -7,11 +7,18 @@ mod common;
 use std::net::SocketAddr;
 
 use common::{Client, Got, PATIENCE, private};
-use derp::PeerGoneReason;
+use derp::{NodeCert, PeerGoneReason};
 use netcheck::stun;
-use testkit::originals::go_derper;
+use testkit::originals::{GoDerper, go_derper};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
+
+fn pin(relay: &GoDerper) -> [u8; 32] {
+    match NodeCert::from_wire(relay.cert_name()) {
+        NodeCert::Sha256(pin) => pin,
+        other => panic!("{other:?}"),
+    }
+}
 
 #[tokio::test]
 async fn our_client_and_the_original_relay() {
@@ -20,8 +27,8 @@ async fn our_client_and_the_original_relay() {
     };
     let addr = SocketAddr::from(([127, 0, 0, 1], relay.port()));
     let (a_key, b_key) = (private(1).public(), private(2).public());
-    let mut a = Client::tls(addr, private(1), true).await;
-    let mut b = Client::tls(addr, private(2), false).await;
+    let mut a = Client::tls(addr, pin(&relay), private(1)).await;
+    let mut b = Client::slow_tls(addr, pin(&relay), private(2)).await;
     a.settle().await;
     b.settle().await;
     let largest = vec![9; derp::MAX_PACKET_LEN];
@@ -53,7 +60,7 @@ async fn the_original_relay_refuses_what_ours_refuses() {
         &[0x10, 0, 0, 0, 0],
         &[0x12, 0, 0, 0, 1, 1],
     ] {
-        let mut client = Client::tls(addr, private(2), true).await;
+        let mut client = Client::tls(addr, pin(&relay), private(2)).await;
         client.send(frame).await;
         assert_eq!(client.recv().await, Got::End);
     }

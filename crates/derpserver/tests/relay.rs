@@ -179,12 +179,8 @@ async fn tls_with_and_without_fast_start() {
     .await
     .unwrap();
     assert_eq!(server.pin, Some(pin));
-    let (_, chain) = common::tls(server.addr).await;
-    assert_eq!(chain.len(), 2);
-    assert_eq!(derp::meta_cert_key(&chain[1]), Some(server.public_key()));
-    assert!(!derp::is_meta_cert(&chain[0]));
-    let mut a = Client::tls(server.addr, private(1), true).await;
-    let mut b = Client::tls(server.addr, private(2), false).await;
+    let mut a = Client::tls(server.addr, pin, private(1)).await;
+    let mut b = Client::slow_tls(server.addr, pin, private(2)).await;
     a.send_packet(&private(2).public(), b"fast").await;
     assert_eq!(
         b.recv().await,

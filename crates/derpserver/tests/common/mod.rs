@@ -6,20 +6,20 @@
     reason = "each test binary uses its own part; what fails here fails the test"
 )]
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use derp::{
-    ClientDecoder, ClientHandshake, ClientInfo, PeerGoneReason, ServerInfo, ServerMessage, put,
+    ClientDecoder, ClientHandshake, ClientInfo, FamilyAddr, Node, NodeCert, PeerGoneReason, Region,
+    ServerInfo, ServerMessage, put,
 };
 use keys::{NodePrivate, NodePublic};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use transport::derp::DerpDialOptions;
+use transport::{DialConfig, Dialer};
 
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
@@ -55,27 +55,37 @@ impl Client {
         Self::upgrade(Box::new(stream), key, ClientInfo::default()).await
     }
 
-    /// Over TLS; with `fast_start` as the certificate says.
-    pub(crate) async fn tls(addr: SocketAddr, key: NodePrivate, fast_start: bool) -> Self {
-        let (stream, chain) = tls(addr).await;
-        if !fast_start {
-            return Self::upgrade(stream, key, ClientInfo::default()).await;
-        }
-        let server = derp::meta_cert_key(chain.last().unwrap()).expect("a meta certificate");
-        let mut stream = stream;
-        let mut handshake = ClientHandshake::new(key, ClientInfo::default(), Some(server));
+    /// Over TLS with a pin, as a daemon dials: with fast start if the certificate allows it.
+    pub(crate) async fn tls(addr: SocketAddr, pin: [u8; 32], key: NodePrivate) -> Self {
+        let region = region(addr, pin);
+        let dialer = Dialer::new(DialConfig::default());
+        let dialled = transport::derp::dial(&dialer, &region, DerpDialOptions::default()).await;
+        let dialled = dialled.unwrap();
+        assert!(dialled.server.is_some(), "the certificate tells the key");
+        let mut stream = dialled.stream;
+        let mut handshake = ClientHandshake::new(key, ClientInfo::default(), dialled.server);
         let hello = handshake.poll(&mut rt::OsRng).unwrap().unwrap();
-        let mut bytes =
-            b"GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\nConnection: Upgrade\r\nDerp-Fast-Start: 1\r\n\r\n".to_vec();
-        bytes.extend_from_slice(&hello.frame);
-        stream.write_all(&bytes).await.unwrap();
+        stream.write_all(&hello.frame).await.unwrap();
         let mut client = Self {
-            stream,
+            stream: Box::new(stream),
             decoder: hello.decoder,
         };
         assert_eq!(client.recv().await, Got::Other, "the greeting");
         assert!(matches!(client.recv().await, Got::Info(_)));
         client
+    }
+
+    /// Over TLS with the ordinary upgrade.
+    pub(crate) async fn slow_tls(addr: SocketAddr, pin: [u8; 32], key: NodePrivate) -> Self {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let host = addr.ip().to_string();
+        let roots = Arc::new(transport::tls::Roots::default());
+        let verify = transport::tls::Verify::Pin(pin);
+        let stream = transport::Stream::new(stream);
+        let stream = transport::tls::connect(stream, &host, verify, &roots)
+            .await
+            .unwrap();
+        Self::upgrade(Box::new(stream), key, ClientInfo::default()).await
     }
 
     pub(crate) async fn upgrade(
@@ -169,65 +179,19 @@ impl Client {
     }
 }
 
-/// A TLS connection that accepts any certificate, and the chain that was shown.
-pub(crate) async fn tls(addr: SocketAddr) -> (Box<dyn Stream>, Vec<CertificateDer<'static>>) {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anything(seen.clone())))
-        .with_no_client_auth();
-    let stream = TcpStream::connect(addr).await.unwrap();
-    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(ServerName::from(addr.ip()), stream)
-        .await
-        .unwrap();
-    let chain = seen.lock().unwrap().clone();
-    (Box::new(stream), chain)
-}
-
-#[derive(Debug)]
-struct Anything(Arc<Mutex<Vec<CertificateDer<'static>>>>);
-
-impl ServerCertVerifier for Anything {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain = std::iter::once(leaf).chain(rest);
-        *self.0.lock().unwrap() = chain.map(|c| c.clone().into_owned()).collect();
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![
-            SignatureScheme::ECDSA_NISTP256_SHA256,
-            SignatureScheme::ED25519,
-            SignatureScheme::RSA_PSS_SHA256,
-        ]
+fn region(addr: SocketAddr, pin: [u8; 32]) -> Region {
+    let node = Node {
+        name: "1a".to_owned(),
+        host: addr.ip().to_string(),
+        cert_name: NodeCert::Sha256(pin),
+        ipv4: FamilyAddr::Ip(Ipv4Addr::LOCALHOST),
+        ipv6: FamilyAddr::None,
+        derp_port: addr.port(),
+        ..Node::default()
+    };
+    Region {
+        id: 1,
+        nodes: vec![node],
+        ..Region::default()
     }
 }
