@@ -26,3 +26,6 @@ pub use admin::Admin;
 pub use admin_client::{AdminClient, AdminError};
 pub use server::{Config, Error, Server};
 pub use tailnet::{AuthKeyInfo, NewAuthKey, NodeInfo, Refused};
+
+#[cfg(test)]
+mod tests;

@@ -76,10 +76,14 @@ async fn answer(state: &Arc<State>, machine: MachinePublic, request: Request<Inc
 async fn register(state: &State, machine: MachinePublic, request: RegisterRequest) -> Answer {
     let key = request.node_key;
     let registered = state
-        .change(Matters::Now, |tailnet| {
+        .change(Matters::Never, |tailnet| {
             tailnet.register(machine, request, go_now(), &mut rt::OsRng)
         })
         .await;
+    // A refusal changes nothing and must not wear out the disk.
+    if registered.response.error.is_empty() {
+        state.persist().await;
+    }
     if let Some(id) = registered.end_stream {
         state.end_stream(id);
     }

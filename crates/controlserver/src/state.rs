@@ -154,6 +154,12 @@ impl State {
         out
     }
 
+    /// Notes that what is in memory has to be kept, and writes it.
+    pub(crate) async fn persist(&self) {
+        self.lock().version += 1;
+        self.save().await;
+    }
+
     /// Writes the newest state, if the file has an older one.
     pub(crate) async fn save(&self) {
         let Some(store) = &self.store else {
