@@ -163,11 +163,12 @@ impl Session<'_> {
                 // The receiver's writer was woken on this thread and runs only when this task lets go.
                 tokio::task::yield_now().await;
             }
-            let n = reader.read(decoder.reader().room()).await?;
-            if n == 0 {
-                return Ok(());
+            match reader.read(decoder.reader().room()).await {
+                Ok(0) => return Ok(()),
+                Ok(n) => decoder.reader().filled(n),
+                Err(error) if is_hang_up(&error) => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
-            decoder.reader().filled(n);
             self.shared.hub.note_spoke(self.client);
         }
     }
@@ -280,6 +281,14 @@ impl Session<'_> {
             );
         }
     }
+}
+
+/// Nodes go away without a word: they are killed, or sleep, or lose their network.
+fn is_hang_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::TimedOut
+    )
 }
 
 /// However the connection ends, nobody may find it any more.
