@@ -188,6 +188,11 @@ fn encode(values: &Values) -> Vec<u8> {
     out
 }
 
+/// Reads the bytes of a state file and writes them anew. What we or the originals wrote comes out as it was.
+pub fn rewrite(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    parse(bytes).map(|values| encode(&values))
+}
+
 fn second_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".gen2");

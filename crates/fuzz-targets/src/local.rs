@@ -1,0 +1,77 @@
+//! What comes from this machine: arguments, files, local requests; and texts of keys, which come from everywhere.
+
+use goflag::FlagSet;
+use ipn::Prefs;
+use keys::{
+    ChallengePublic, DiscoPublic, LockPublic, MachinePrivate, MachinePublic, NodePrivate,
+    NodePublic,
+};
+use transport::head::{HEAD_LEN_MAX, Head};
+
+/// Arguments, one per line. An error has a text.
+pub(crate) fn goflag(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let flags = FlagSet::new("fuzz")
+        .bool("b", false, "a `switch`")
+        .opt_bool("o", "maybe")
+        .int("i", 1, "number")
+        .uint("u", 1, "number")
+        .float("f", 0.5, "number")
+        .string("s", "x", "text")
+        .port("port", 0, "port");
+    match flags.parse(text.split('\n')) {
+        Ok(parsed) => {
+            let _ = (parsed.bool("b"), parsed.int("i"), parsed.string("s"));
+        }
+        Err(end) => assert!(!end.to_string().is_empty()),
+    }
+    let _ = goflag::quote(text);
+    let _ = text.parse::<goflag::GoDuration>().map(|d| d.to_string());
+}
+
+/// A head in its first bytes only, whatever follows.
+pub(crate) fn http_head(data: &[u8]) {
+    if let Ok(Some((head, len))) = Head::parse(data) {
+        assert!(len <= data.len() && len <= HEAD_LEN_MAX);
+        assert_eq!(Head::parse(&data[..len]), Ok(Some((head.clone(), len))));
+        let _ = (head.status(), head.header("host"));
+    }
+}
+
+/// A key that can be read is written as it was.
+pub(crate) fn key_texts(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let same = |written: String| assert!(written.eq_ignore_ascii_case(text));
+    let _ = text.parse::<NodePublic>().map(|k| same(k.to_string()));
+    let _ = text.parse::<MachinePublic>().map(|k| same(k.to_string()));
+    let _ = text.parse::<DiscoPublic>().map(|k| same(k.to_string()));
+    let _ = text.parse::<ChallengePublic>().map(|k| same(k.to_string()));
+    let _ = text.parse::<LockPublic>();
+    let _ = text
+        .parse::<NodePrivate>()
+        .map(|k| same(k.expose_text().to_string()));
+    let _ = text
+        .parse::<MachinePrivate>()
+        .map(|k| same(k.expose_text().to_string()));
+}
+
+/// Stored preferences that can be read are stable once written.
+pub(crate) fn prefs(data: &[u8]) {
+    let Ok(prefs) = Prefs::from_stored(data) else {
+        return;
+    };
+    let once = prefs.to_stored();
+    let again = Prefs::from_stored(&once).expect("what we write can be read");
+    assert_eq!(again.to_stored(), once);
+}
+
+/// A state file that can be read is stable once written.
+pub(crate) fn state_file(data: &[u8]) {
+    if let Ok(once) = os::store::rewrite(data) {
+        assert_eq!(os::store::rewrite(&once), Ok(once));
+    }
+}
