@@ -8,7 +8,7 @@ use super::Core;
 use crate::streams::FlowHub;
 
 /// Packets that the stack may make before other work gets its turn.
-const TURN: usize = 256;
+const TURN: usize = 64;
 /// How often streams and packets may take turns before other work gets its turn.
 const TURNS: usize = 4;
 

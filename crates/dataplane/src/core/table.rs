@@ -30,6 +30,9 @@ impl PeerTable {
 
     /// Adds or replaces a peer. Says whether the one with this id had another key, and is thus another node.
     pub(crate) fn upsert(&mut self, config: PeerConfig) -> bool {
+        if self.by_id.get(&config.id) == Some(&config) {
+            return false;
+        }
         let old = self.remove(config.id);
         let rekeyed = old.is_some_and(|old| old.key != config.key);
         for net in &config.routes {
