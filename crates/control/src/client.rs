@@ -22,6 +22,8 @@ use crate::{C2nRouter, Error, Retry, ServerUrl, ping};
 
 /// Events that wait for the node; then the conversations wait too.
 const QUEUE: usize = 64;
+/// Servers send something about once a minute.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(60);
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait after the server refused a registration: it is not the network's fault, so haste is of no use.
@@ -117,6 +119,7 @@ type Want = Option<(NodePublic, u64)>;
 struct Shared {
     connector: Arc<Connector>,
     c2n: C2nRouter,
+    silence_max: Duration,
     events: mpsc::Sender<Event>,
     login: watch::Sender<Option<LoginRequest>>,
     want: watch::Sender<Want>,
@@ -146,6 +149,14 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// Starts a client; it does nothing until told to. The only error is a URL that cannot be used.
     pub fn start(config: ClientConfig) -> Result<(Self, mpsc::Receiver<Event>), Error> {
+        Self::start_with(config, SILENCE_MAX)
+    }
+
+    /// As [`start`](Self::start); a long poll on which nothing comes for `silence_max` counts as dead.
+    pub(crate) fn start_with(
+        config: ClientConfig,
+        silence_max: Duration,
+    ) -> Result<(Self, mpsc::Receiver<Event>), Error> {
         let url = ServerUrl::parse(&config.server_url)?;
         let connector = Connector::new(url, config.machine_key, config.dialer, config.force_443);
         let (events, receiver) = mpsc::channel(QUEUE);
@@ -156,6 +167,7 @@ impl Client {
         let shared = Arc::new(Shared {
             connector: Arc::new(connector),
             c2n: config.c2n,
+            silence_max,
             events,
             login: watch::Sender::new(None),
             want: watch::Sender::new(None),
@@ -421,6 +433,7 @@ async fn poll_until_refused(shared: &Shared, node_key: NodePublic, memory: &mut 
         let mut poll = Poll {
             connector: &shared.connector,
             c2n: &shared.c2n,
+            silence_max: shared.silence_max,
             events: &shared.events,
             memory,
             heard: false,

@@ -20,8 +20,6 @@ use crate::update::{MAP_PATH, NodeInfo};
 use crate::{C2nRouter, Error, Event, MESSAGE_LEN_MAX, decode_message, ping};
 
 const WHAT: &str = "map stream";
-/// Servers send something about once a minute.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// The longest pause that a server may order.
 const SLEEP_MAX: Duration = Duration::from_secs(300);
 /// Pings that are answered at once.
@@ -40,6 +38,7 @@ pub(crate) struct Memory {
 pub(crate) struct Poll<'a> {
     pub(crate) connector: &'a Arc<Connector>,
     pub(crate) c2n: &'a C2nRouter,
+    pub(crate) silence_max: Duration,
     pub(crate) events: &'a mpsc::Sender<Event>,
     pub(crate) memory: &'a mut Memory,
     /// Set when the first message has come.
@@ -63,15 +62,22 @@ impl Poll<'_> {
         let request = self
             .connector
             .send(WHAT, Method::POST, MAP_PATH, headers, body);
-        let opening = timeout(SILENCE_MAX, request).await;
-        let response = opening.unwrap_or(Err(Error::Silent(SILENCE_MAX)))?;
+        let response = self.in_time(request).await?;
         if response.status() == http::StatusCode::OK {
             return Ok(response.into_body());
         }
-        let answer = timeout(SILENCE_MAX, read_answer(WHAT, response, ERROR_LEN_MAX)).await;
-        let answer = answer.unwrap_or(Err(Error::Silent(SILENCE_MAX)))?;
+        let answer = self
+            .in_time(read_answer(WHAT, response, ERROR_LEN_MAX))
+            .await?;
         answer.expect_ok(WHAT)?;
         Err(Error::Ended)
+    }
+
+    /// Silence means that the stream is dead; time in which we are busy does not count.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        timeout(self.silence_max, work)
+            .await
+            .unwrap_or(Err(Error::Silent(self.silence_max)))
     }
 
     async fn follow(&mut self, mut body: Incoming) -> Error {
@@ -80,7 +86,8 @@ impl Poll<'_> {
         let mut keep_alive = Vec::new();
         let mut pending = Bytes::new();
         loop {
-            let data = match next_message(&mut body, &mut frames, &mut pending).await {
+            let next = next_message(&mut body, &mut frames, &mut pending);
+            let data = match self.in_time(next).await {
                 Ok(data) => data,
                 Err(error) => return error,
             };
@@ -181,30 +188,25 @@ impl Poll<'_> {
     }
 }
 
-/// The next message, within the time after which a stream counts as dead.
+/// The next message.
 async fn next_message(
     body: &mut Incoming,
     frames: &mut MapFrames,
     pending: &mut Bytes,
 ) -> Result<Vec<u8>, Error> {
-    let next = async {
-        loop {
-            let mut input: &[u8] = pending;
-            let frame = frames.next_frame(&mut input).map_err(Error::Frame)?;
-            let used = pending.len() - input.len();
-            pending.advance(used);
-            if let Some(frame) = frame {
-                return Ok(frame);
-            }
-            *pending = match body.frame().await {
-                None => return Err(Error::Ended),
-                Some(Err(source)) => return Err(Error::Connection { what: WHAT, source }),
-                // Trailers carry nothing.
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            };
+    loop {
+        let mut input: &[u8] = pending;
+        let frame = frames.next_frame(&mut input).map_err(Error::Frame)?;
+        let used = pending.len() - input.len();
+        pending.advance(used);
+        if let Some(frame) = frame {
+            return Ok(frame);
         }
-    };
-    timeout(SILENCE_MAX, next)
-        .await
-        .unwrap_or(Err(Error::Silent(SILENCE_MAX)))
+        *pending = match body.frame().await {
+            None => return Err(Error::Ended),
+            Some(Err(source)) => return Err(Error::Connection { what: WHAT, source }),
+            // Trailers carry nothing.
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+    }
 }

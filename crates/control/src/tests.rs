@@ -1,1 +1,4 @@
-
+mod fake;
+mod hostile;
+mod pure;
+mod talk;

@@ -39,7 +39,7 @@ impl Node {
             disco_key: DiscoPrivate::generate(&mut rt::OsRng).public(),
             c2n: C2nRouter::new(),
         })
-        .unwrap();
+        .expect("headscale's url is a good one");
         Self {
             client,
             events,
