@@ -9,7 +9,10 @@ const PROGRAMS: [&str; 3] = ["lab", "tailscaled", "tailscale"];
 /// Builds, then replaces this process by the lab.
 pub(crate) fn run(args: &[String]) -> ExitCode {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    #[expect(clippy::disallowed_methods, reason = "xtask is a tool for developers: it starts cargo")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "xtask is a tool for developers: it starts cargo"
+    )]
     let mut build = Command::new(cargo);
     build.args(["build", "--release"]);
     for program in PROGRAMS {
@@ -24,7 +27,10 @@ pub(crate) fn run(args: &[String]) -> ExitCode {
         }
     }
     let lab = crate::target_dir().join("release/lab");
-    #[expect(clippy::disallowed_methods, reason = "xtask is a tool for developers: it starts the lab")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "xtask is a tool for developers: it starts the lab"
+    )]
     let error = Command::new(&lab).args(args).exec();
     eprintln!("cannot start `{}`: {error}", lab.display());
     ExitCode::FAILURE

@@ -1,6 +1,7 @@
 //! Tasks for developers: `cargo xtask tidy` checks the structure, `cargo lab` starts a tailnet on this machine.
 
 mod lab;
+mod tidy;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,8 +10,11 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.split_first() {
         Some((task, rest)) if task == "lab" => lab::run(rest),
+        Some((task, [])) if task == "tidy" => tidy::run(&root()),
         _ => {
-            eprintln!("usage: cargo xtask lab [--help | options of the lab]");
+            eprintln!(
+                "usage: cargo xtask tidy\n       cargo xtask lab [--help | options of the lab]"
+            );
             ExitCode::from(2)
         }
     }
@@ -24,5 +28,7 @@ pub(crate) fn root() -> PathBuf {
 
 /// Where cargo puts what it builds.
 pub(crate) fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).unwrap_or_else(|| root().join("target"))
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| root().join("target"))
 }
