@@ -7,10 +7,12 @@ use crate::GoDuration;
 /// The kind of a flag: how its text is read, and how the usage text names it.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// `true` or `false`; the only kind (with [`Kind::OptBool`]) that needs no value.
+    /// `true` or `false`; like [`Kind::OptBool`] and [`Kind::BoolText`] it needs no value.
     Bool,
     /// A boolean that knows whether it was given; its default shows as `unset`.
     OptBool,
+    /// A switch with a text value, `true` when it stands alone, that the function accepts as in [`Kind::Text`].
+    BoolText(fn(&str) -> Result<(), String>),
     /// A signed 64-bit number in any of Go's notations.
     Int,
     /// An unsigned 64-bit number in any of Go's notations.
@@ -31,13 +33,13 @@ impl Kind {
     /// Whether the flag stands alone, taking a value only after `=`.
     #[must_use]
     pub const fn is_bool(self) -> bool {
-        matches!(self, Self::Bool | Self::OptBool)
+        matches!(self, Self::Bool | Self::OptBool | Self::BoolText(_))
     }
 
     /// The word for the value in usage texts when the flag's own text names none.
     pub(crate) const fn word(self) -> &'static str {
         match self {
-            Self::Bool | Self::OptBool => "",
+            Self::Bool | Self::OptBool | Self::BoolText(_) => "",
             Self::Int => "int",
             Self::Uint => "uint",
             Self::Float => "float",
@@ -54,7 +56,7 @@ impl Kind {
             Self::OptBool => "unset",
             Self::Int | Self::Uint | Self::Float => "0",
             Self::Duration => "0s",
-            Self::String | Self::Port | Self::Text(_) => "",
+            Self::String | Self::Port | Self::Text(_) | Self::BoolText(_) => "",
         }
     }
 
@@ -82,7 +84,9 @@ impl Kind {
                 .map(Value::Duration)
                 .map_err(|_| PARSE.to_owned()),
             Self::Port => parse_port(text).map(Value::Port).map_err(ToOwned::to_owned),
-            Self::Text(check) => check(text).map(|()| Value::String(text.to_owned())),
+            Self::Text(check) | Self::BoolText(check) => {
+                check(text).map(|()| Value::String(text.to_owned()))
+            }
         }
     }
 }
@@ -99,7 +103,7 @@ pub enum Value {
     Int(i64),
     Uint(u64),
     Float(f64),
-    /// Of [`Kind::String`] and [`Kind::Text`].
+    /// Of [`Kind::String`], [`Kind::Text`] and [`Kind::BoolText`].
     String(String),
     Duration(GoDuration),
     Port(u16),
