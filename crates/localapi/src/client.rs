@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use futures_util::stream;
@@ -116,6 +118,7 @@ pub enum Dialed {
 pub struct Client {
     socket: PathBuf,
     patience: Duration,
+    reason: Option<HeaderValue>,
     server_version: OnceLock<String>,
 }
 
@@ -128,6 +131,7 @@ impl Client {
         Self {
             socket: socket.as_ref().to_owned(),
             patience: Duration::from_secs(2),
+            reason: None,
             server_version: OnceLock::new(),
         }
     }
@@ -136,6 +140,14 @@ impl Client {
     #[must_use]
     pub fn patient(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Tells the daemon why the user wants what follows, for policies that ask. Empty is no reason.
+    #[must_use]
+    pub fn because(mut self, reason: &str) -> Self {
+        let encoded = HeaderValue::try_from(BASE64.encode(reason)).ok();
+        self.reason = encoded.filter(|_| !reason.is_empty());
         self
     }
 
@@ -277,7 +289,7 @@ impl Client {
     pub async fn watch(
         &self,
         mask: WatchMask,
-    ) -> Result<impl Stream<Item = Result<Notify, ClientError>> + Send + Unpin, ClientError> {
+    ) -> Result<impl Stream<Item = Result<Notify, ClientError>> + Send + Unpin + use<>, ClientError> {
         let lines = self
             .lines(&format!("watch-ipn-bus?mask={}", mask.0))
             .await?;
@@ -293,7 +305,7 @@ impl Client {
     /// Follows the daemon's log, line by line.
     pub async fn log_tap(
         &self,
-    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin, ClientError> {
+    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin + use<>, ClientError> {
         let lines = self.lines("logtap").await?;
         Ok(Box::pin(stream::unfold(lines, |mut lines| async move {
             let line = lines.next().await?;
@@ -371,13 +383,17 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
-        Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("/localapi/v0/{path}"))
             .header("host", crate::HOST)
             .header("tailscale-cap", LOCAL_CAP)
             .body(Full::new(body))
-            .map_err(|error| ClientError::Encode(format!("write a request for `{path}`: {error}")))
+            .map_err(|error| ClientError::Encode(format!("write a request for `{path}`: {error}")))?;
+        if let Some(reason) = &self.reason {
+            request.headers_mut().insert("x-tailscale-reason", reason.clone());
+        }
+        Ok(request)
     }
 
     /// One connection per request: the daemon is on this machine, and streams keep theirs.
