@@ -64,7 +64,11 @@ impl<K: Ord + Clone, V: Clone> ChunkMap<K, V> {
                 entries.insert(at, (key, value));
                 self.len += 1;
                 if entries.len() > CHUNK {
-                    let tail = entries.split_off(entries.len() / 2);
+                    // In the order of their keys, entries fill one chunk after the other.
+                    let is_append = at + 1 == entries.len();
+                    let keep = if is_append { CHUNK } else { CHUNK / 2 };
+                    let tail = entries.split_off(keep);
+                    entries.shrink_to_fit();
                     chunks.insert(index + 1, Arc::new(tail));
                 }
                 None
@@ -211,7 +215,7 @@ mod tests {
             .filter(|chunk| before.chunks.iter().any(|old| Arc::ptr_eq(old, chunk)))
             .count();
         assert_eq!(shared, map.chunks.len() - 1);
-        assert!(map.chunks.len() <= 2 * 10_000 / CHUNK + 1);
+        assert_eq!(map.chunks.len(), 10_000_usize.div_ceil(CHUNK));
         assert_eq!(
             (before.get(&5_000), map.get(&5_000)),
             (Some(&5_000), Some(&1))

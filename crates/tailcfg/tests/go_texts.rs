@@ -37,7 +37,9 @@ fn every_field_survives_as_go_wrote_it() {
             "EarlyNoise" => round_trip::<tailcfg::EarlyNoise>(json),
             other => panic!("unknown type {other}"),
         };
-        let want = NOT_SPOKEN.iter().fold(json.to_owned(), |json, field| json.replace(field, ""));
+        let want = NOT_SPOKEN
+            .iter()
+            .fold(json.to_owned(), |json, field| json.replace(field, ""));
         assert_eq!(again, want, "{name}");
         count += 1;
     }
