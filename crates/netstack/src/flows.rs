@@ -40,7 +40,10 @@ pub(crate) enum Body {
     PendingUdp(UdpFlow),
     Tcp(Box<Conn>),
     /// A connection that is over, but not yet read to its end.
-    Ended { conn: Box<Conn>, reason: Closed },
+    Ended {
+        conn: Box<Conn>,
+        reason: Closed,
+    },
     Udp(UdpFlow),
 }
 
@@ -98,7 +101,10 @@ impl Flows {
     pub(crate) fn insert(&mut self, flow: Flow) -> FlowId {
         let key = flow.key;
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, flow: None });
+            self.slots.push(Slot {
+                generation: 0,
+                flow: None,
+            });
             (self.slots.len() - 1) as u32
         });
         let mut id = FlowId::new(index, 0);
@@ -171,7 +177,9 @@ impl Flows {
     /// every packet is not moved each time.
     pub(crate) fn arm(&mut self, id: FlowId) {
         let Some(flow) = self.get_mut(id) else { return };
-        let Some(deadline) = flow.deadline() else { return };
+        let Some(deadline) = flow.deadline() else {
+            return;
+        };
         let old = flow.armed;
         if old.is_some_and(|armed| armed <= deadline) {
             return;

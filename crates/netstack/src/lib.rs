@@ -9,12 +9,12 @@
 //! memory of a flow depends on what is in flight or unread, never on what could be.
 
 mod api;
-mod stack;
 mod flows;
+mod stack;
 mod tcp;
 mod timewait;
 mod udp;
 mod wire;
 
-pub use api::{Closed, Config, Error, Event, FlowId, Transport, Recv, Stats};
+pub use api::{Closed, Config, Error, Event, FlowId, Recv, Stats, Transport};
 pub use stack::Netstack;

@@ -127,7 +127,9 @@ impl Netstack {
         let Some(id) = self.flows.find(&key) else {
             return self.handle_stray(key, &segment, view);
         };
-        let Some(flow) = self.flows.get_mut(id) else { return };
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
         match &mut flow.body {
             Body::Tcp(conn) => {
                 let signals = conn.handle_segment(&segment, now);
@@ -158,9 +160,15 @@ impl Netstack {
     }
 
     fn handle_pending(&mut self, id: FlowId, segment: &Segment<'_>, view: &IpView<'_>) {
-        let Some(flow) = self.flows.get_mut(id) else { return };
-        let Body::PendingTcp(syn) = &mut flow.body else { return };
-        let Some(first) = Segment::parse(syn) else { return };
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let Body::PendingTcp(syn) = &mut flow.body else {
+            return;
+        };
+        let Some(first) = Segment::parse(syn) else {
+            return;
+        };
         if segment.has(RST) {
             let ours = segment.seq.wrapping_sub(first.seq);
             if ours <= 1 {
@@ -219,8 +227,12 @@ impl Netstack {
         let Some(id) = self.flows.find(&key) else {
             return self.handle_new_udp(key, payload, now);
         };
-        let Some(flow) = self.flows.get_mut(id) else { return };
-        let (Body::Udp(udp) | Body::PendingUdp(udp)) = &mut flow.body else { return };
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
+        let (Body::Udp(udp) | Body::PendingUdp(udp)) = &mut flow.body else {
+            return;
+        };
         if udp.push(payload, now) {
             if matches!(flow.body, Body::Udp(_)) {
                 self.progress(id);
@@ -258,7 +270,12 @@ impl Netstack {
                 ident: echo.id,
                 seq: echo.seq,
             });
-        } else if let Some(answer) = (Echo { reply: true, ..echo }).packet(local, remote) {
+        } else if let Some(answer) = (Echo {
+            reply: true,
+            ..echo
+        })
+        .packet(local, remote)
+        {
             self.send_later(remote, answer);
         }
     }
@@ -269,7 +286,9 @@ impl Netstack {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.time_wait.expire(now);
         while let Some(id) = self.flows.pop_due(now) {
-            let Some(flow) = self.flows.get_mut(id) else { continue };
+            let Some(flow) = self.flows.get_mut(id) else {
+                continue;
+            };
             match &mut flow.body {
                 Body::Tcp(conn) => {
                     let signals = conn.handle_timeout(now);
@@ -339,7 +358,9 @@ impl Netstack {
 
     fn poll_flow(&mut self, id: FlowId, packet: &mut Vec<u8>, now: Instant) -> Option<IpAddr> {
         let flow = self.flows.get_mut(id)?;
-        let Body::Tcp(conn) = &mut flow.body else { return None };
+        let Body::Tcp(conn) = &mut flow.body else {
+            return None;
+        };
         let before = conn.retransmits();
         let (segment, chunk) = conn.poll_transmit(now)?;
         self.stats.retransmits += conn.retransmits() - before;
@@ -406,8 +427,14 @@ impl Netstack {
         let first = (rng.next_u32() % u32::from(count)) as u16;
         (0..count)
             .map(|n| PORTS.start + ((u32::from(first) + u32::from(n)) % u32::from(count)) as u16)
-            .map(|port| Key { transport, local: SocketAddr::new(local, port), remote })
-            .find(|key| key.local != remote && self.flows.find(key).is_none() && !self.time_wait.holds(key))
+            .map(|port| Key {
+                transport,
+                local: SocketAddr::new(local, port),
+                remote,
+            })
+            .find(|key| {
+                key.local != remote && self.flows.find(key).is_none() && !self.time_wait.holds(key)
+            })
             .ok_or(Error::NoPorts)
     }
 
@@ -429,10 +456,14 @@ impl Netstack {
             return false;
         };
         let settings = self.settings(key.local.ip());
-        let Some(flow) = self.flows.get_mut(id) else { return false };
+        let Some(flow) = self.flows.get_mut(id) else {
+            return false;
+        };
         match &mut flow.body {
             Body::PendingTcp(syn) => {
-                let Some(syn) = Segment::parse(syn) else { return false };
+                let Some(syn) = Segment::parse(syn) else {
+                    return false;
+                };
                 flow.body = Body::Tcp(Box::new(Conn::accept(settings, &syn, rng.next_u32(), now)));
                 self.stats.tcp_flows += 1;
                 self.wake(id);
@@ -464,7 +495,9 @@ impl Netstack {
 
     /// Both ends of a flow: ours and theirs.
     pub fn endpoints(&self, id: FlowId) -> Option<(SocketAddr, SocketAddr)> {
-        self.flows.get(id).map(|flow| (flow.key.local, flow.key.remote))
+        self.flows
+            .get(id)
+            .map(|flow| (flow.key.local, flow.key.remote))
     }
 
     /// Queues bytes on a TCP flow, as many as there is room for. Fewer than given means: [`Event::Progress`] follows when
@@ -488,7 +521,9 @@ impl Netstack {
 
     /// Reads from a TCP flow.
     pub fn recv(&mut self, id: FlowId, into: &mut [u8]) -> Recv {
-        let Some(flow) = self.flows.get_mut(id) else { return Recv::Gone };
+        let Some(flow) = self.flows.get_mut(id) else {
+            return Recv::Gone;
+        };
         let (read, news, over) = match &mut flow.body {
             Body::Tcp(conn) => (conn.read(into), conn.has_news(), None),
             Body::Ended { conn, reason } => {
@@ -521,7 +556,9 @@ impl Netstack {
     /// Lets go of a flow: TCP still delivers what was queued and ends in order, but what the other side sends from here on
     /// is answered by a reset, and so is what it had sent and nobody read; a UDP flow is gone. No event follows.
     pub fn close(&mut self, id: FlowId, now: Instant) {
-        let Some(flow) = self.flows.get_mut(id) else { return };
+        let Some(flow) = self.flows.get_mut(id) else {
+            return;
+        };
         flow.released = true;
         match &mut flow.body {
             Body::Tcp(conn) if conn.is_open() => {
@@ -542,7 +579,11 @@ impl Netstack {
 
     /// Ends a flow at once; a TCP peer is told so by a reset. No event follows.
     pub fn abort(&mut self, id: FlowId) {
-        if let Some(Flow { body: Body::PendingTcp(_), .. }) = self.flows.get(id) {
+        if let Some(Flow {
+            body: Body::PendingTcp(_),
+            ..
+        }) = self.flows.get(id)
+        {
             return self.refuse(id);
         }
         let Some(flow) = self.remove(id) else { return };
@@ -555,8 +596,12 @@ impl Netstack {
     pub fn udp_send(&mut self, id: FlowId, data: &[u8], now: Instant) -> Result<(), Error> {
         let mtu = self.config.mtu;
         let full = self.outbox.len() >= MAX_OUTBOX;
-        let Some(flow) = self.flows.get_mut(id) else { return Err(Error::Gone) };
-        let Body::Udp(udp) = &mut flow.body else { return Err(Error::Gone) };
+        let Some(flow) = self.flows.get_mut(id) else {
+            return Err(Error::Gone);
+        };
+        let Body::Udp(udp) = &mut flow.body else {
+            return Err(Error::Gone);
+        };
         if data.len() > max_datagram(mtu, flow.key.local.ip()) {
             return Err(Error::TooLarge);
         }
@@ -593,7 +638,12 @@ impl Netstack {
         seq: u16,
         payload: &[u8],
     ) -> Result<(), Error> {
-        let echo = Echo { reply: false, id: ident, seq, data: payload };
+        let echo = Echo {
+            reply: false,
+            id: ident,
+            seq,
+            data: payload,
+        };
         let packet = echo.packet(local, remote).ok_or(Error::BadAddress)?;
         if packet.len() > self.config.mtu {
             return Err(Error::TooLarge);
@@ -621,7 +671,9 @@ impl Netstack {
 
     /// Does what a call of a connection asked for.
     fn after(&mut self, id: FlowId, signals: Signals, now: Instant) {
-        let Some(flow) = self.flows.get(id) else { return };
+        let Some(flow) = self.flows.get(id) else {
+            return;
+        };
         let (key, released) = (flow.key, flow.released);
         if let Some(reply) = &signals.reply {
             self.reply(key, reply);
@@ -642,7 +694,9 @@ impl Netstack {
 
     /// A connection has come to its end.
     fn conclude(&mut self, id: FlowId, reason: Closed, now: Instant) {
-        let Some(flow) = self.flows.get(id) else { return };
+        let Some(flow) = self.flows.get(id) else {
+            return;
+        };
         if let Body::Tcp(conn) = &flow.body
             && reason == Closed::Finished
             && let Some(remains) = conn.remains()
@@ -697,7 +751,9 @@ impl Netstack {
         match &flow.body {
             Body::Tcp(_) | Body::Ended { .. } => self.stats.tcp_flows -= 1,
             Body::Udp(_) => self.stats.udp_flows -= 1,
-            Body::PendingTcp(_) | Body::PendingUdp(_) => self.no_longer_pending(flow.key.remote.ip()),
+            Body::PendingTcp(_) | Body::PendingUdp(_) => {
+                self.no_longer_pending(flow.key.remote.ip())
+            }
         }
         Some(flow)
     }

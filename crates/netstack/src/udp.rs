@@ -23,13 +23,22 @@ pub(crate) struct UdpFlow {
 impl UdpFlow {
     /// A flow of ours.
     pub(crate) fn outgoing() -> Self {
-        Self { queue: VecDeque::new(), bytes: 0, idle: None, last_used: Instant::ZERO }
+        Self {
+            queue: VecDeque::new(),
+            bytes: 0,
+            idle: None,
+            last_used: Instant::ZERO,
+        }
     }
 
     /// A flow that a datagram to `port` opens.
     pub(crate) fn incoming(port: u16, now: Instant) -> Self {
         let idle = if port == 53 { IDLE_DNS } else { IDLE };
-        Self { idle: Some(idle), last_used: now, ..Self::outgoing() }
+        Self {
+            idle: Some(idle),
+            last_used: now,
+            ..Self::outgoing()
+        }
     }
 
     /// False if there is no room.

@@ -14,11 +14,19 @@ const MS: Duration = Duration::from_millis(1);
 fn udp_pair(v6: bool) -> (Sim, netstack::FlowId, netstack::FlowId) {
     let mut sim = Sim::new(1, LinkConfig::default());
     let remote = SocketAddr::new(address(B, v6), 5353);
-    let a = sim.stacks[A].udp_connect(address(A, v6), remote, &mut sim.rng).unwrap();
+    let a = sim.stacks[A]
+        .udp_connect(address(A, v6), remote, &mut sim.rng)
+        .unwrap();
     sim.stacks[A].udp_send(a, b"one", sim.now).unwrap();
     sim.stacks[A].udp_send(a, b"", sim.now).unwrap();
     sim.run_for(MS * 20);
-    let Some(Event::Incoming { id: b, transport: Transport::Udp, local, .. }) = sim.events[B].pop_front() else {
+    let Some(Event::Incoming {
+        id: b,
+        transport: Transport::Udp,
+        local,
+        ..
+    }) = sim.events[B].pop_front()
+    else {
         panic!("no datagram")
     };
     assert_eq!(local, remote);
@@ -40,7 +48,10 @@ fn datagrams_keep_their_edges_both_ways() {
         assert_eq!(sim.stacks[A].udp_recv(a).as_deref(), Some(&b"answer"[..]));
         let most = 1280 - 8 - if v6 { 40 } else { 20 };
         assert_eq!(sim.stacks[A].udp_send(a, &vec![0; most], sim.now), Ok(()));
-        assert_eq!(sim.stacks[A].udp_send(a, &vec![0; most + 1], sim.now), Err(Error::TooLarge));
+        assert_eq!(
+            sim.stacks[A].udp_send(a, &vec![0; most + 1], sim.now),
+            Err(Error::TooLarge)
+        );
     }
 }
 
@@ -55,7 +66,11 @@ fn flows_that_others_opened_end_when_they_are_idle() {
     sim.run_for(Duration::from_secs(30));
     assert_eq!(sim.closed(B, b), Some(Closed::Idle));
     assert_eq!(sim.stacks[B].stats().udp_flows, 0);
-    assert_eq!(sim.stacks[A].stats().udp_flows, 1, "ours lives until we close it");
+    assert_eq!(
+        sim.stacks[A].stats().udp_flows,
+        1,
+        "ours lives until we close it"
+    );
     sim.stacks[A].close(a, sim.now);
     assert_eq!(sim.stacks[A].stats().udp_flows, 0);
 }
@@ -66,7 +81,10 @@ fn a_refused_datagram_is_forgotten() {
     sim.stacks[B].refuse(b);
     sim.stacks[A].udp_send(a, b"again", sim.now).unwrap();
     sim.run_for(MS * 20);
-    assert!(matches!(sim.events[B].pop_front(), Some(Event::Incoming { .. })));
+    assert!(matches!(
+        sim.events[B].pop_front(),
+        Some(Event::Incoming { .. })
+    ));
     assert!(sim.events[A].is_empty(), "no word of it to the caller");
 }
 
@@ -90,7 +108,9 @@ fn unread_datagrams_are_bounded() {
 #[test]
 fn the_output_queue_is_bounded() {
     let (mut sim, a, _) = udp_pair(false);
-    let sent = (0..2000).filter(|_| sim.stacks[A].udp_send(a, &[1; 100], sim.now).is_ok()).count();
+    let sent = (0..2000)
+        .filter(|_| sim.stacks[A].udp_send(a, &[1; 100], sim.now).is_ok())
+        .count();
     assert_eq!(sent, 512);
 }
 
@@ -98,13 +118,26 @@ fn the_output_queue_is_bounded() {
 fn echo_is_answered_and_heard() {
     for v6 in [false, true] {
         let mut sim = Sim::new(2, LinkConfig::default());
-        sim.stacks[A].send_echo(address(A, v6), address(B, v6), 7, 9, b"ping").unwrap();
+        sim.stacks[A]
+            .send_echo(address(A, v6), address(B, v6), 7, 9, b"ping")
+            .unwrap();
         sim.run_for(MS * 20);
-        let heard = Event::EchoReply { local: address(A, v6), remote: address(B, v6), ident: 7, seq: 9 };
+        let heard = Event::EchoReply {
+            local: address(A, v6),
+            remote: address(B, v6),
+            ident: 7,
+            seq: 9,
+        };
         assert_eq!(sim.events[A].pop_front(), Some(heard));
         // Somebody else's address is not ours to answer for.
-        let other = if v6 { "fd7a:115c:a1e0::9" } else { "100.64.0.9" };
-        sim.stacks[A].send_echo(address(A, v6), other.parse().unwrap(), 7, 9, b"ping").unwrap();
+        let other = if v6 {
+            "fd7a:115c:a1e0::9"
+        } else {
+            "100.64.0.9"
+        };
+        sim.stacks[A]
+            .send_echo(address(A, v6), other.parse().unwrap(), 7, 9, b"ping")
+            .unwrap();
         sim.run_for(MS * 20);
         assert!(sim.events[A].is_empty());
     }
@@ -119,7 +152,9 @@ fn seal(packet: &mut [u8]) {
         let sum = checksum::of(&packet[..header]);
         packet[10..12].copy_from_slice(&sum.to_be_bytes());
     }
-    let Ok(view) = IpView::parse(packet) else { return };
+    let Ok(view) = IpView::parse(packet) else {
+        return;
+    };
     let at = match view.proto() {
         Proto::TCP => 16,
         Proto::UDP => 6,

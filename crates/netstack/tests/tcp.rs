@@ -48,7 +48,12 @@ proptest! {
 #[test]
 fn a_lossy_long_link_still_carries() {
     // 1 % loss and 50 ms: far less than the link, but no collapse.
-    let link = LinkConfig { latency: MS * 25, loss: 0.01, rate: 12_500_000, ..LinkConfig::default() };
+    let link = LinkConfig {
+        latency: MS * 25,
+        loss: 0.01,
+        rate: 12_500_000,
+        ..LinkConfig::default()
+    };
     let mut sim = Sim::new(7, link);
     let took = transfer(&mut sim, false, 4_000_000, 0);
     assert!(took < Duration::from_secs(40), "{took:?}");
@@ -56,7 +61,12 @@ fn a_lossy_long_link_still_carries() {
 
 #[test]
 fn a_bottleneck_is_filled_and_overflow_is_repaired() {
-    let link = LinkConfig { latency: MS * 10, rate: 12_500_000, queue: 250_000, ..LinkConfig::default() };
+    let link = LinkConfig {
+        latency: MS * 10,
+        rate: 12_500_000,
+        queue: 250_000,
+        ..LinkConfig::default()
+    };
     let mut sim = Sim::new(8, link);
     let took = transfer(&mut sim, false, 50_000_000, 0);
     // 4.1 s at line rate.
@@ -144,7 +154,13 @@ fn an_abort_is_a_reset_for_the_other() {
     sim.stacks[A].abort(a);
     sim.run_for(MS * 100);
     assert_eq!(sim.closed(B, b), Some(Closed::Reset));
-    assert_eq!((sim.stacks[A].stats().tcp_flows, sim.stacks[B].stats().tcp_flows), (0, 0));
+    assert_eq!(
+        (
+            sim.stacks[A].stats().tcp_flows,
+            sim.stacks[B].stats().tcp_flows
+        ),
+        (0, 0)
+    );
 }
 
 #[test]
@@ -170,12 +186,22 @@ fn an_orphan_does_not_wait_for_ever() {
     sim.stacks[A].close(a, sim.now);
     sim.run_for(Duration::from_secs(130));
     assert_eq!(sim.stacks[A].stats().tcp_flows, 0);
-    assert!(sim.events[A].iter().all(|event| !matches!(event, Event::Closed { .. })));
+    assert!(
+        sim.events[A]
+            .iter()
+            .all(|event| !matches!(event, Event::Closed { .. }))
+    );
 }
 
 #[test]
 fn a_slow_reader_stops_the_sender_and_bounds_memory() {
-    let mut sim = Sim::new(12, LinkConfig { loss: 0.02, ..LinkConfig::default() });
+    let mut sim = Sim::new(
+        12,
+        LinkConfig {
+            loss: 0.02,
+            ..LinkConfig::default()
+        },
+    );
     let (a, b) = sim.open(false);
     let mut sender = App::new(A, a, 2_000_000);
     for _ in 0..2000 {
@@ -209,7 +235,10 @@ fn a_dead_peer_is_found_by_keep_alives() {
     assert_eq!((sim.closed(A, a), sim.closed(B, b)), (None, None));
     sim.cut = true;
     sim.run_for(Duration::from_secs(30 + 9 * 5 + 6));
-    assert_eq!((sim.closed(A, a), sim.closed(B, b)), (Some(Closed::TimedOut), Some(Closed::TimedOut)));
+    assert_eq!(
+        (sim.closed(A, a), sim.closed(B, b)),
+        (Some(Closed::TimedOut), Some(Closed::TimedOut))
+    );
 }
 
 #[test]
@@ -228,11 +257,18 @@ fn idle_connections_are_silent() {
 
 #[test]
 fn too_many_callers_are_turned_away() {
-    let few = Config { max_pending: 4, max_pending_per_source: 2, ..config(B) };
+    let few = Config {
+        max_pending: 4,
+        max_pending_per_source: 2,
+        ..config(B)
+    };
     let mut sim = Sim::with(15, LinkConfig::default(), [config(A), few]);
     let flows: Vec<_> = (0..3).map(|n| sim.connect(false, 80 + n)).collect();
     sim.run_for(MS * 100);
-    let refused = flows.iter().filter(|id| sim.closed(A, **id) == Some(Closed::Refused)).count();
+    let refused = flows
+        .iter()
+        .filter(|id| sim.closed(A, **id) == Some(Closed::Refused))
+        .count();
     assert_eq!(refused, 1);
     assert_eq!(sim.stacks[B].stats().dropped_attempts_per_source, 1);
     // One that is answered makes room for another.
@@ -248,9 +284,17 @@ fn a_stack_talks_to_itself() {
     let mut sim = Sim::new(16, LinkConfig::default());
     let own = address(A, false);
     let remote = std::net::SocketAddr::new(own, 80);
-    let out = sim.stacks[A].connect(own, remote, sim.now, &mut sim.rng).unwrap();
+    let out = sim.stacks[A]
+        .connect(own, remote, sim.now, &mut sim.rng)
+        .unwrap();
     sim.drain();
-    let Some(Event::Incoming { id, transport: Transport::Tcp, local, .. }) = sim.events[A].pop_front() else {
+    let Some(Event::Incoming {
+        id,
+        transport: Transport::Tcp,
+        local,
+        ..
+    }) = sim.events[A].pop_front()
+    else {
         panic!("no caller")
     };
     assert_eq!(local, remote);

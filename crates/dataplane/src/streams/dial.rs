@@ -29,16 +29,28 @@ impl Dialer {
     }
 
     /// As [`tcp`](Self::tcp), from a given local address.
-    pub async fn tcp_from(&self, local: Option<IpAddr>, remote: SocketAddr) -> io::Result<TcpStream> {
+    pub async fn tcp_from(
+        &self,
+        local: Option<IpAddr>,
+        remote: SocketAddr,
+    ) -> io::Result<TcpStream> {
         let shared = TcpShared::new(self.queue.clone(), None);
-        self.queue.post(Command::DialTcp { local, remote, shared: shared.clone() });
+        self.queue.post(Command::DialTcp {
+            local,
+            remote,
+            shared: shared.clone(),
+        });
         shared.connected().await
     }
 
     /// Opens a UDP flow from our address of the same family.
     pub async fn udp(&self, remote: SocketAddr) -> io::Result<UdpFlow> {
         let shared = UdpShared::new(self.queue.clone(), None);
-        self.queue.post(Command::DialUdp { local: None, remote, shared: shared.clone() });
+        self.queue.post(Command::DialUdp {
+            local: None,
+            remote,
+            shared: shared.clone(),
+        });
         shared.opened().await
     }
 }
@@ -107,13 +119,23 @@ impl IncomingTcp {
         (local, remote): (SocketAddr, SocketAddr),
         shared: Arc<TcpShared>,
     ) -> Self {
-        Self { local, remote, pending: Pending { queue, flow: Some(flow) }, shared }
+        Self {
+            local,
+            remote,
+            pending: Pending {
+                queue,
+                flow: Some(flow),
+            },
+            shared,
+        }
     }
 
     /// Lets the handshake go on and waits until it is over.
     pub async fn accept(mut self) -> io::Result<TcpStream> {
         self.pending.flow = None;
-        self.pending.queue.post(Command::AcceptTcp(self.shared.clone()));
+        self.pending
+            .queue
+            .post(Command::AcceptTcp(self.shared.clone()));
         self.shared.clone().connected().await
     }
 
@@ -133,13 +155,23 @@ impl IncomingUdp {
         (local, remote): (SocketAddr, SocketAddr),
         shared: Arc<UdpShared>,
     ) -> Self {
-        Self { local, remote, pending: Pending { queue, flow: Some(flow) }, shared }
+        Self {
+            local,
+            remote,
+            pending: Pending {
+                queue,
+                flow: Some(flow),
+            },
+            shared,
+        }
     }
 
     /// Takes the flow. It ends by itself after two minutes without traffic (30 seconds for DNS), as the originals'.
     pub async fn accept(mut self) -> io::Result<UdpFlow> {
         self.pending.flow = None;
-        self.pending.queue.post(Command::AcceptUdp(self.shared.clone()));
+        self.pending
+            .queue
+            .post(Command::AcceptUdp(self.shared.clone()));
         self.shared.clone().opened().await
     }
 }

@@ -63,7 +63,12 @@ impl FlowHub {
     /// Does what the tasks asked for and tells them what happened. To be called once per round of the engine, after packets
     /// and timeouts were handed to the stack and before packets are taken from it. Returns what is the engine's own affair:
     /// answers to echo requests.
-    pub fn turn(&mut self, stack: &mut Netstack, now: Instant, rng: &mut dyn CryptoRng) -> Vec<Event> {
+    pub fn turn(
+        &mut self,
+        stack: &mut Netstack,
+        now: Instant,
+        rng: &mut dyn CryptoRng,
+    ) -> Vec<Event> {
         let mut commands = std::mem::take(&mut self.commands);
         self.queue.take(&mut commands);
         for command in commands.drain(..) {
@@ -73,7 +78,12 @@ impl FlowHub {
         let mut others = Vec::new();
         while let Some(event) = stack.poll_event() {
             match event {
-                Event::Incoming { id, transport, local, remote } => {
+                Event::Incoming {
+                    id,
+                    transport,
+                    local,
+                    remote,
+                } => {
                     self.announce(id, transport, (local, remote), stack);
                 }
                 Event::Connected { id } => {
@@ -98,7 +108,11 @@ impl FlowHub {
         rng: &mut dyn CryptoRng,
     ) {
         match command {
-            Command::DialTcp { local, remote, shared } => {
+            Command::DialTcp {
+                local,
+                remote,
+                shared,
+            } => {
                 let opened = source(stack, local, remote)
                     .and_then(|local| stack.connect(local, remote, now, rng).map_err(refusal));
                 match opened {
@@ -111,7 +125,11 @@ impl FlowHub {
                     Err(why) => shared.set_ended(why),
                 }
             }
-            Command::DialUdp { local, remote, shared } => {
+            Command::DialUdp {
+                local,
+                remote,
+                shared,
+            } => {
                 let opened = source(stack, local, remote)
                     .and_then(|local| stack.udp_connect(local, remote, rng).map_err(refusal));
                 match opened {
@@ -211,9 +229,19 @@ impl Drop for FlowHub {
 }
 
 /// The local address for a flow to `remote`.
-fn source(stack: &Netstack, local: Option<IpAddr>, remote: SocketAddr) -> Result<IpAddr, io::ErrorKind> {
+fn source(
+    stack: &Netstack,
+    local: Option<IpAddr>,
+    remote: SocketAddr,
+) -> Result<IpAddr, io::ErrorKind> {
     local
-        .or_else(|| stack.addresses().iter().copied().find(|ip| ip.is_ipv4() == remote.is_ipv4()))
+        .or_else(|| {
+            stack
+                .addresses()
+                .iter()
+                .copied()
+                .find(|ip| ip.is_ipv4() == remote.is_ipv4())
+        })
         .ok_or(io::ErrorKind::AddrNotAvailable)
 }
 

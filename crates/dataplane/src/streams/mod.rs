@@ -11,7 +11,7 @@ mod queue;
 mod tcp;
 mod udp;
 
-pub use dial::{Dialer, Incoming, IncomingTcp, IncomingUdp, IncomingFlows};
+pub use dial::{Dialer, Incoming, IncomingFlows, IncomingTcp, IncomingUdp};
 pub use hub::FlowHub;
 pub use tcp::TcpStream;
 pub use udp::UdpFlow;

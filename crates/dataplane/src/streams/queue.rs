@@ -13,8 +13,16 @@ use super::udp::UdpShared;
 /// What a task asks of the engine.
 #[derive(Debug)]
 pub(crate) enum Command {
-    DialTcp { local: Option<IpAddr>, remote: SocketAddr, shared: Arc<TcpShared> },
-    DialUdp { local: Option<IpAddr>, remote: SocketAddr, shared: Arc<UdpShared> },
+    DialTcp {
+        local: Option<IpAddr>,
+        remote: SocketAddr,
+        shared: Arc<TcpShared>,
+    },
+    DialUdp {
+        local: Option<IpAddr>,
+        remote: SocketAddr,
+        shared: Arc<UdpShared>,
+    },
     AcceptTcp(Arc<TcpShared>),
     AcceptUdp(Arc<UdpShared>),
     Refuse(FlowId),
@@ -33,7 +41,10 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(waker: Waker) -> Self {
-        Self { commands: Mutex::new(Some(Vec::new())), waker }
+        Self {
+            commands: Mutex::new(Some(Vec::new())),
+            waker,
+        }
     }
 
     /// Puts a command in. Whoever waits for its outcome hears of it at once if nobody is there to obey.

@@ -53,8 +53,14 @@ struct TcpState {
 
 impl TcpShared {
     pub(crate) fn new(queue: Arc<Queue>, flow: Option<FlowId>) -> Arc<Self> {
-        let state = TcpState { flow, ..TcpState::default() };
-        Arc::new(Self { queue, state: Mutex::new(state) })
+        let state = TcpState {
+            flow,
+            ..TcpState::default()
+        };
+        Arc::new(Self {
+            queue,
+            state: Mutex::new(state),
+        })
     }
 
     pub(crate) fn flow(&self) -> Option<FlowId> {
@@ -71,7 +77,11 @@ impl TcpShared {
     /// Resolves when the handshake is over, well or badly. The stream takes over this half of the sharing.
     pub(crate) async fn connected(self: Arc<Self>) -> io::Result<TcpStream> {
         // Whoever stops waiting lets go of the connection.
-        let stream = TcpStream { shared: self, local: UNKNOWN, remote: UNKNOWN };
+        let stream = TcpStream {
+            shared: self,
+            local: UNKNOWN,
+            remote: UNKNOWN,
+        };
         let (local, remote) = std::future::poll_fn(|cx| stream.poll_connected(cx)).await?;
         let mut stream = stream;
         stream.local = local;
@@ -109,13 +119,22 @@ impl TcpShared {
     pub(crate) fn set_ended(&self, why: io::ErrorKind) {
         let mut state = lock(&self.state);
         state.ended.get_or_insert(why);
-        for waker in [state.reader.take(), state.writer.take(), state.watcher.take()] {
+        for waker in [
+            state.reader.take(),
+            state.writer.take(),
+            state.watcher.take(),
+        ] {
             waker.into_iter().for_each(Waker::wake);
         }
     }
 
     /// Engine: carries bytes both ways. False if the hub has no more to do with this flow.
-    pub(crate) fn carry(&self, stack: &mut Netstack, now: host::Instant, scratch: &mut [u8]) -> bool {
+    pub(crate) fn carry(
+        &self,
+        stack: &mut Netstack,
+        now: host::Instant,
+        scratch: &mut [u8],
+    ) -> bool {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         state.posted = false;
@@ -129,7 +148,8 @@ impl TcpShared {
     }
 }
 
-const UNKNOWN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+const UNKNOWN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 impl TcpState {
     fn carry_out(&mut self, stack: &mut Netstack, flow: FlowId) {
@@ -163,7 +183,9 @@ impl TcpState {
                 self.more = true;
                 break;
             }
-            let Some(space) = scratch.get_mut(..room) else { break };
+            let Some(space) = scratch.get_mut(..room) else {
+                break;
+            };
             match stack.recv(flow, space) {
                 Recv::Data(n) => self.received.extend(space.get(..n).unwrap_or_default()),
                 Recv::Eof => {
@@ -265,7 +287,9 @@ impl TcpStream {
         let mut guard = lock(&self.shared.state);
         let state = &mut *guard;
         match state.ended {
-            Some(io::ErrorKind::UnexpectedEof) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            Some(io::ErrorKind::UnexpectedEof) => {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
             Some(why) => return Poll::Ready(Err(why.into())),
             None if state.fin => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             None => {}
@@ -296,7 +320,11 @@ impl AsyncRead for TcpStream {
 }
 
 impl AsyncWrite for TcpStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.poll_write_some(cx, data)
     }
 

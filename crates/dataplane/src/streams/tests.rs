@@ -33,7 +33,12 @@ impl Pair {
         let (hub_a, dial, _) = FlowHub::new(waker.clone());
         let (hub_b, _, callers) = FlowHub::new(waker);
         let thread = std::thread::spawn(move || pump([(A, hub_a), (B, hub_b)], &inbox));
-        Self { dial, callers, stop, thread: Some(thread) }
+        Self {
+            dial,
+            callers,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     async fn open(&mut self) -> (TcpStream, TcpStream) {
@@ -66,7 +71,10 @@ fn rt_task<T: Send + 'static>(
 
 fn pump(sides: [(&str, FlowHub); 2], inbox: &mpsc::Receiver<bool>) {
     let mut sides = sides.map(|(address, hub)| {
-        let config = Config { addresses: vec![address.parse().unwrap()], ..Config::default() };
+        let config = Config {
+            addresses: vec![address.parse().unwrap()],
+            ..Config::default()
+        };
         (Netstack::new(config), hub)
     });
     let mut packet = Vec::new();
@@ -87,7 +95,10 @@ fn pump(sides: [(&str, FlowHub); 2], inbox: &mpsc::Receiver<bool>) {
                 sides[1 - side].0.handle_packet(&packet, now);
             }
         }
-        let next = sides.iter().filter_map(|(stack, _)| stack.next_timeout()).min();
+        let next = sides
+            .iter()
+            .filter_map(|(stack, _)| stack.next_timeout())
+            .min();
         let wait = match (moved, next) {
             (true, _) => Duration::ZERO,
             (false, Some(at)) => now.until(at),
@@ -138,7 +149,8 @@ async fn a_reader_that_waits_holds_the_writer_back() {
     let mut pair = Pair::start();
     let (mut a, mut b) = pair.open().await;
     let mut written = 0;
-    while let Ok(n) = tokio::time::timeout(Duration::from_millis(300), a.write(&[7; 100_000])).await {
+    while let Ok(n) = tokio::time::timeout(Duration::from_millis(300), a.write(&[7; 100_000])).await
+    {
         written += n.unwrap();
         assert!(written < 50_000_000);
     }
@@ -152,26 +164,39 @@ async fn refusals_and_disappearances_are_errors() {
     let mut pair = Pair::start();
     let dial = pair.dial.clone();
     let attempt = rt_task(async move { dial.tcp(addr(B, 81)).await });
-    let Some(Incoming::Tcp(caller)) = pair.callers.recv().await else { panic!() };
+    let Some(Incoming::Tcp(caller)) = pair.callers.recv().await else {
+        panic!()
+    };
     drop(caller);
-    assert_eq!(attempt.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    assert_eq!(
+        attempt.await.unwrap().unwrap_err().kind(),
+        io::ErrorKind::ConnectionRefused
+    );
 
     // A caller that gives up is noticed before it is answered.
     let dial = pair.dial.clone();
     let attempt = rt_task(async move { dial.tcp(addr(B, 82)).await });
-    let Some(Incoming::Tcp(caller)) = pair.callers.recv().await else { panic!() };
+    let Some(Incoming::Tcp(caller)) = pair.callers.recv().await else {
+        panic!()
+    };
     attempt.abort();
     caller.gone().await;
     assert!(caller.accept().await.is_err());
 
-    let v6 = pair.dial.tcp("[fd7a:115c:a1e0::1]:80".parse().unwrap()).await;
+    let v6 = pair
+        .dial
+        .tcp("[fd7a:115c:a1e0::1]:80".parse().unwrap())
+        .await;
     assert_eq!(v6.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
 
     let (mut a, b) = pair.open().await;
     a.write_all(b"unread").await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(b);
-    assert_eq!(a.read(&mut [0; 10]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(
+        a.read(&mut [0; 10]).await.unwrap_err().kind(),
+        io::ErrorKind::ConnectionReset
+    );
 }
 
 #[tokio::test]
@@ -191,10 +216,19 @@ async fn the_end_of_the_engine_ends_all_streams() {
     let dial = pair.dial.clone();
     let (mut a, _b) = pair.open().await;
     drop(pair);
-    assert_eq!(a.read(&mut [0; 10]).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    assert_eq!(
+        a.read(&mut [0; 10]).await.unwrap_err().kind(),
+        io::ErrorKind::ConnectionAborted
+    );
     assert!(a.write(&[0; 10]).await.is_err());
-    assert_eq!(dial.tcp(addr(B, 80)).await.unwrap_err().kind(), io::ErrorKind::NotConnected);
-    assert_eq!(dial.udp(addr(B, 80)).await.unwrap_err().kind(), io::ErrorKind::NotConnected);
+    assert_eq!(
+        dial.tcp(addr(B, 80)).await.unwrap_err().kind(),
+        io::ErrorKind::NotConnected
+    );
+    assert_eq!(
+        dial.udp(addr(B, 80)).await.unwrap_err().kind(),
+        io::ErrorKind::NotConnected
+    );
 }
 
 #[tokio::test]
@@ -203,7 +237,9 @@ async fn datagrams_cross_both_ways() {
     let mut buffer = [0; 1500];
     let a = pair.dial.udp(addr(B, 53)).await.unwrap();
     a.send(b"question").await.unwrap();
-    let Some(Incoming::Udp(caller)) = pair.callers.recv().await else { panic!() };
+    let Some(Incoming::Udp(caller)) = pair.callers.recv().await else {
+        panic!()
+    };
     assert_eq!((caller.local, caller.remote), (addr(B, 53), a.local_addr()));
     let b = caller.accept().await.unwrap();
     assert_eq!(b.recv(&mut buffer).await.unwrap(), 8);

@@ -43,8 +43,14 @@ struct UdpState {
 
 impl UdpShared {
     pub(crate) fn new(queue: Arc<Queue>, flow: Option<FlowId>) -> Arc<Self> {
-        let state = UdpState { flow, ..UdpState::default() };
-        Arc::new(Self { queue, state: Mutex::new(state) })
+        let state = UdpState {
+            flow,
+            ..UdpState::default()
+        };
+        Arc::new(Self {
+            queue,
+            state: Mutex::new(state),
+        })
     }
 
     pub(crate) fn flow(&self) -> Option<FlowId> {
@@ -72,7 +78,11 @@ impl UdpShared {
             }
         })
         .await?;
-        Ok(UdpFlow { shared: self, local, remote })
+        Ok(UdpFlow {
+            shared: self,
+            local,
+            remote,
+        })
     }
 
     /// Engine: the flow is there.
@@ -80,7 +90,9 @@ impl UdpShared {
         let mut state = lock(&self.state);
         state.flow = Some(flow);
         state.ends = stack.endpoints(flow);
-        state.most = state.ends.map_or(0, |(local, _)| stack.max_datagram(local.ip()));
+        state.most = state
+            .ends
+            .map_or(0, |(local, _)| stack.max_datagram(local.ip()));
         if let Some(waker) = state.reader.take() {
             waker.wake();
         }
@@ -146,7 +158,9 @@ impl UdpFlow {
             return Err(why.into());
         }
         if datagram.len() > state.most {
-            return Err(io::Error::other("datagram does not fit into one packet of the tunnel"));
+            return Err(io::Error::other(
+                "datagram does not fit into one packet of the tunnel",
+            ));
         }
         if state.unsent.len() < LIMIT {
             state.unsent.push_back(datagram.to_vec());

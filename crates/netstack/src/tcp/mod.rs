@@ -102,11 +102,17 @@ pub(crate) struct Signals {
 
 impl Signals {
     fn closed(reason: Closed) -> Self {
-        Self { closed: Some(reason), ..Self::default() }
+        Self {
+            closed: Some(reason),
+            ..Self::default()
+        }
     }
 
     fn reply(segment: Option<Segment<'static>>) -> Self {
-        Self { reply: segment, ..Self::default() }
+        Self {
+            reply: segment,
+            ..Self::default()
+        }
     }
 }
 
@@ -151,7 +157,11 @@ impl Conn {
     }
 
     fn negotiate(&mut self, syn: &Segment<'_>) {
-        let theirs = syn.options.mss.map_or(DEFAULT_MSS, usize::from).max(MIN_MSS);
+        let theirs = syn
+            .options
+            .mss
+            .map_or(DEFAULT_MSS, usize::from)
+            .max(MIN_MSS);
         self.send.set_mss(theirs.min(self.settings.mss));
         self.send.sack = syn.options.sack_permitted;
         match syn.options.window_scale {
@@ -196,14 +206,22 @@ impl Conn {
         self.state = State::Open;
         let ack = self.send.nxt();
         self.send.handle_ack(ack, &segment.options.sack, false, now);
-        self.send.handle_window(self.recv.nxt(), ack, u64::from(segment.window), now);
+        self.send
+            .handle_window(self.recv.nxt(), ack, u64::from(segment.window), now);
         self.ack = AckDue::Now;
-        Signals { connected: true, progress: true, ..Signals::default() }
+        Signals {
+            connected: true,
+            progress: true,
+            ..Signals::default()
+        }
     }
 
     fn handle_synchronised(&mut self, segment: &Segment<'_>, now: Instant) -> Signals {
         let from = self.recv.offset(segment.seq);
-        if !self.recv.acceptable(from, u64::from(segment.sequence_len())) {
+        if !self
+            .recv
+            .acceptable(from, u64::from(segment.sequence_len()))
+        {
             return self.handle_unacceptable(segment, now);
         }
         if segment.has(RST) {
@@ -309,7 +327,9 @@ impl Conn {
             return;
         }
         let was_finished = self.recv.finished();
-        let taken = self.recv.handle_data(from, segment.payload, segment.has(FIN));
+        let taken = self
+            .recv
+            .handle_data(from, segment.payload, segment.has(FIN));
         signals.progress |= taken.progress;
         if self.recv.finished() && !was_finished {
             self.passive_close = !self.send.fin_sent();
@@ -341,16 +361,24 @@ impl Conn {
             AckDue::At(at) => Some(at),
             AckDue::No | AckDue::Now => None,
         };
-        [self.send.deadline(), ack, self.orphan_until, self.trim_at, self.keep_alive_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.send.deadline(),
+            ack,
+            self.orphan_until,
+            self.trim_at,
+            self.keep_alive_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn keep_alive_at(&self) -> Option<Instant> {
         let quiet = self.state == State::Open && self.send.una() == self.send.nxt();
         quiet.then(|| {
-            self.last_heard + self.settings.keep_alive_idle + self.settings.keep_alive_interval * self.probes
+            self.last_heard
+                + self.settings.keep_alive_idle
+                + self.settings.keep_alive_interval * self.probes
         })
     }
 
@@ -401,7 +429,10 @@ impl Conn {
     // Out.
 
     /// The next segment, and which bytes go into it ([`copy`](Self::copy)).
-    pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<(Segment<'static>, Option<Chunk>)> {
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+    ) -> Option<(Segment<'static>, Option<Chunk>)> {
         if self.state != State::Open {
             return self.poll_syn(now);
         }

@@ -104,8 +104,13 @@ impl RecvHalf {
             self.fin = Some(end);
         }
         let skip = self.nxt.saturating_sub(from);
-        let stop = self.edge.min(self.fin.unwrap_or(u64::MAX)).saturating_sub(from);
-        let stop = usize::try_from(stop).unwrap_or(usize::MAX).min(payload.len());
+        let stop = self
+            .edge
+            .min(self.fin.unwrap_or(u64::MAX))
+            .saturating_sub(from);
+        let stop = usize::try_from(stop)
+            .unwrap_or(usize::MAX)
+            .min(payload.len());
         let part = usize::try_from(skip)
             .ok()
             .and_then(|skip| payload.get(skip..stop))
@@ -156,7 +161,11 @@ impl RecvHalf {
         let (mut start, mut bytes) = (start, bytes);
         while !bytes.is_empty() {
             // Up to the next piece, then behind it.
-            let next = self.pieces.range(start..).next().map(|(at, piece)| (*at, piece.len()));
+            let next = self
+                .pieces
+                .range(start..)
+                .next()
+                .map(|(at, piece)| (*at, piece.len()));
             let gap = match next {
                 Some((at, _)) => usize::try_from(at - start).unwrap_or(usize::MAX),
                 None => usize::MAX,
@@ -192,14 +201,18 @@ impl RecvHalf {
     /// What is here behind gaps, the newest first (RFC 2018 4).
     pub(crate) fn sack(&self) -> SackBlocks {
         let mut blocks = SackBlocks::default();
-        let block = |(at, piece): (&u64, &Vec<u8>)| {
-            (self.seq(*at), self.seq(*at + piece.len() as u64))
-        };
+        let block =
+            |(at, piece): (&u64, &Vec<u8>)| (self.seq(*at), self.seq(*at + piece.len() as u64));
         if let Some(piece) = self.pieces.get(&self.newest) {
             blocks.push(block((&self.newest, piece)));
         }
         // The highest ones tell most about what is lost; the lower were reported when they were new.
-        for entry in self.pieces.iter().rev().filter(|(at, _)| **at != self.newest) {
+        for entry in self
+            .pieces
+            .iter()
+            .rev()
+            .filter(|(at, _)| **at != self.newest)
+        {
             if blocks.as_slice().len() >= MAX_SACK {
                 break;
             }
@@ -217,7 +230,9 @@ impl RecvHalf {
         let (front, back) = self.ready.as_slices();
         let mut done = 0;
         for part in [front, back] {
-            let Some(space) = into.get_mut(done..) else { break };
+            let Some(space) = into.get_mut(done..) else {
+                break;
+            };
             let n = part.len().min(space.len());
             if let (Some(to), Some(from)) = (space.get_mut(..n), part.get(..n)) {
                 to.copy_from_slice(from);

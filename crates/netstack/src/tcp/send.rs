@@ -296,7 +296,11 @@ impl SendHalf {
             let bytes = u64::from(DUP_THRESHOLD - 1) * self.mss as u64;
             let by_bytes = self.scoreboard.edge_below(bytes);
             // Short segments: count reports instead of bytes.
-            by_bytes.or_else(|| self.scoreboard.highest().filter(|_| self.dup_acks >= DUP_THRESHOLD))
+            by_bytes.or_else(|| {
+                self.scoreboard
+                    .highest()
+                    .filter(|_| self.dup_acks >= DUP_THRESHOLD)
+            })
         } else {
             (self.dup_acks >= DUP_THRESHOLD).then(|| self.una + self.mss as u64)
         };
@@ -306,7 +310,10 @@ impl SendHalf {
                 return;
             }
             self.congestion.on_loss((self.nxt - self.una) as usize);
-            self.recovery = Some(Recovery { until: self.nxt, after_timeout: false });
+            self.recovery = Some(Recovery {
+                until: self.nxt,
+                after_timeout: false,
+            });
             self.resent = self.una;
             self.lost_edge = self.una;
             self.force = true;
@@ -350,7 +357,10 @@ impl SendHalf {
         }
         self.rtt.back_off();
         self.timed = None;
-        self.recovery = Some(Recovery { until: self.nxt, after_timeout: true });
+        self.recovery = Some(Recovery {
+            until: self.nxt,
+            after_timeout: true,
+        });
         self.dup_acks = 0;
         self.lost_edge = self.nxt;
         self.resent = self.una;
@@ -474,7 +484,11 @@ impl SendHalf {
         let start = start.min(stop);
         let (front, back) = self.buffer.as_slices();
         let split = front.len();
-        out.extend_from_slice(front.get(start.min(split)..stop.min(split)).unwrap_or_default());
+        out.extend_from_slice(
+            front
+                .get(start.min(split)..stop.min(split))
+                .unwrap_or_default(),
+        );
         out.extend_from_slice(
             back.get(start.saturating_sub(split)..stop.saturating_sub(split))
                 .unwrap_or_default(),

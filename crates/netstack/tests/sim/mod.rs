@@ -1,4 +1,8 @@
 //! Two stacks, a link that misbehaves, and a clock that jumps to the next thing that happens.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure here is a failure of the test"
+)]
 #![allow(dead_code, reason = "each test uses a part")]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -65,7 +69,10 @@ pub(crate) fn address(side: usize, v6: bool) -> IpAddr {
 }
 
 pub(crate) fn config(side: usize) -> Config {
-    Config { addresses: vec![address(side, false), address(side, true)], ..Config::default() }
+    Config {
+        addresses: vec![address(side, false), address(side, true)],
+        ..Config::default()
+    }
 }
 
 impl Sim {
@@ -118,7 +125,8 @@ impl Sim {
             if backlog > self.link.queue as f64 {
                 return;
             }
-            at = at.max(self.free_at[side]) + Duration::from_secs_f64(packet.len() as f64 / self.link.rate as f64);
+            at = at.max(self.free_at[side])
+                + Duration::from_secs_f64(packet.len() as f64 / self.link.rate as f64);
             self.free_at[side] = at;
         }
         let copies = 1 + usize::from(self.rng.random_bool(self.link.duplicate));
@@ -126,8 +134,15 @@ impl Sim {
             let jitter = self.link.jitter.mul_f64(self.rng.random::<f64>());
             let order = self.rng.next_u64();
             // Without jitter the order is kept.
-            let order = if self.link.jitter.is_zero() { self.packets } else { order };
-            self.flying.insert((at + self.link.latency + jitter, order), (1 - side, packet.clone()));
+            let order = if self.link.jitter.is_zero() {
+                self.packets
+            } else {
+                order
+            };
+            self.flying.insert(
+                (at + self.link.latency + jitter, order),
+                (1 - side, packet.clone()),
+            );
         }
     }
 
@@ -186,7 +201,9 @@ impl Sim {
 
     pub(crate) fn connect(&mut self, v6: bool, port: u16) -> FlowId {
         let remote = SocketAddr::new(address(B, v6), port);
-        self.stacks[A].connect(address(A, v6), remote, self.now, &mut self.rng).unwrap()
+        self.stacks[A]
+            .connect(address(A, v6), remote, self.now, &mut self.rng)
+            .unwrap()
     }
 
     /// Steps until B hears of a caller.
@@ -212,7 +229,9 @@ impl Sim {
         let b = self.incoming();
         self.accept(b);
         for _ in 0..10_000 {
-            let connected = |events: &VecDeque<Event>| events.iter().any(|e| matches!(e, Event::Connected { .. }));
+            let connected = |events: &VecDeque<Event>| {
+                events.iter().any(|e| matches!(e, Event::Connected { .. }))
+            };
             if connected(&self.events[A]) && connected(&self.events[B]) {
                 return (a, b);
             }
@@ -245,7 +264,10 @@ pub(crate) struct App {
 }
 
 pub(crate) fn pattern(seed: u64, at: usize) -> u8 {
-    ((at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(seed) >> 29) as u8
+    ((at as u64)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        .wrapping_add(seed)
+        >> 29) as u8
 }
 
 impl App {
@@ -283,7 +305,12 @@ impl App {
             match stack.recv(self.id, &mut buffer) {
                 Recv::Data(n) => {
                     for byte in &buffer[..n] {
-                        assert_eq!(*byte, pattern(self.peer_seed, self.received), "at {}", self.received);
+                        assert_eq!(
+                            *byte,
+                            pattern(self.peer_seed, self.received),
+                            "at {}",
+                            self.received
+                        );
                         self.received += 1;
                     }
                 }
@@ -314,7 +341,14 @@ pub(crate) fn transfer(sim: &mut Sim, v6: bool, from_a: usize, from_b: usize) ->
             assert_eq!((apps[A].received, apps[B].received), (from_b, from_a));
             return sim.now.since(start);
         }
-        assert!(sim.step(), "stalled: {:?}", [&apps[A], &apps[B]].map(|app| (app.sent, app.received, app.eof)));
+        assert!(
+            sim.step(),
+            "stalled: {:?}",
+            [&apps[A], &apps[B]].map(|app| (app.sent, app.received, app.eof))
+        );
     }
-    panic!("no end in sight: {:?}", [&apps[A], &apps[B]].map(|app| (app.sent, app.received, app.eof)));
+    panic!(
+        "no end in sight: {:?}",
+        [&apps[A], &apps[B]].map(|app| (app.sent, app.received, app.eof))
+    );
 }
