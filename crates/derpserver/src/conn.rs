@@ -40,7 +40,9 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 if !fast_start && !send(&mut stream, &switching(shared)).await {
                     return;
                 }
-                if let Err(end) = client::serve(shared, stream, &buf).await {
+                if let Err(end) = client::serve(shared, stream, &buf).await
+                    && shared.log_limit.allow(rt::now())
+                {
                     tracing::info!("derp: {addr}: {end}");
                 }
                 return;

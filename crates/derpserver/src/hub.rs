@@ -192,6 +192,8 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn key(n: u8) -> NodePublic {
@@ -268,5 +270,56 @@ mod tests {
         assert_eq!(hub.unregister(&b), 0);
         assert_eq!(hub.unregister(&a), 0);
         assert!(hub.is_empty());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Connect(u8),
+        Disconnect(prop::sample::Index),
+        Speak(prop::sample::Index),
+        Find(u8, u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (0u8..4).prop_map(Step::Connect),
+            any::<prop::sample::Index>().prop_map(Step::Disconnect),
+            any::<prop::sample::Index>().prop_map(Step::Speak),
+            (0u8..4, 0u8..4).prop_map(|(a, b)| Step::Find(a, b)),
+        ];
+        prop::collection::vec(step, 0..60)
+    }
+
+    proptest! {
+        /// Against the rule in one line: the connection of a key that spoke or came last.
+        #[test]
+        fn any_coming_and_going_leaves_nothing_behind(steps in steps()) {
+            let hub = Hub::default();
+            let mut live: Vec<Arc<Client>> = Vec::new();
+            for (n, step) in steps.iter().enumerate() {
+                match step {
+                    Step::Connect(k) => live.push(client(&hub, n as u64, *k)),
+                    Step::Disconnect(at) if !live.is_empty() => {
+                        let gone = live.remove(at.index(live.len()));
+                        hub.unregister(&gone);
+                    }
+                    Step::Speak(at) if !live.is_empty() => {
+                        let speaker = live.remove(at.index(live.len()));
+                        hub.note_spoke(&speaker);
+                        live.push(speaker);
+                    }
+                    Step::Find(a, b) => {
+                        let want = live.iter().rev().find(|c| c.key == key(*b)).map(|c| c.id.0);
+                        prop_assert_eq!(found(&hub, *a, *b), want);
+                    }
+                    Step::Disconnect(_) | Step::Speak(_) => {}
+                }
+                prop_assert_eq!(hub.connections(), live.len());
+            }
+            for client in live {
+                hub.unregister(&client);
+            }
+            prop_assert!(hub.is_empty());
+        }
     }
 }

@@ -29,3 +29,5 @@ pub(crate) const IDLE_BUFFER: usize = 4 << 10;
 pub(crate) const TCP_KEEPALIVE: Duration = Duration::from_secs(10 * 60);
 /// Default of [`Config::tcp_user_timeout`](crate::Config::tcp_user_timeout).
 pub(crate) const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Lines about ended clients that may be logged at once, and then one per second: strangers cause them.
+pub(crate) const LOG_BURST: u32 = 50;

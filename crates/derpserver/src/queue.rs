@@ -233,6 +233,8 @@ const FRAMING: u64 = put::packet_frame_len(0) as u64;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SRC: NodePublic = NodePublic::from_bytes([1; 32]);
@@ -323,5 +325,31 @@ mod tests {
         queue.push_peer_gone(&SRC, PeerGoneReason::NOT_HERE);
         queue.take(&mut out);
         assert!(out.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_is_the_newest_in_order(
+            lens in prop::collection::vec(0usize..20_000, 0..400),
+            take_every in 1usize..300,
+        ) {
+            let queue = SendQueue::default();
+            let mut waiting: VecDeque<usize> = VecDeque::new();
+            for (n, len) in lens.iter().enumerate() {
+                let pushed = queue.push_packet(PacketKind::Other, &SRC, &vec![n as u8; *len]);
+                let Pushed::Queued { lost, lost_bytes, .. } = pushed else { panic!("{pushed:?}") };
+                let gone: usize = waiting.drain(..lost as usize).sum();
+                prop_assert_eq!(gone as u64, lost_bytes);
+                waiting.push_back(*len);
+                if n % take_every == 0 {
+                    let mut out = Vec::new();
+                    let taken = queue.take(&mut out);
+                    prop_assert_eq!(taken.packets, waiting.len() as u64);
+                    let frames: usize = waiting.drain(..).map(put::packet_frame_len).sum();
+                    prop_assert_eq!(out.len(), frames);
+                    prop_assert!(out.len() <= limits::QUEUE_BYTES);
+                }
+            }
+        }
     }
 }

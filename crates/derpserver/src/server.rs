@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keys::{NodePrivate, NodePublic};
-use rt::Task;
+use rt::{RateLimit, Task};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
@@ -99,6 +99,7 @@ pub(crate) struct Shared {
     pub(crate) home: HomePage,
     pub(crate) verify: Verify,
     pub(crate) write_timeout: Option<Duration>,
+    pub(crate) log_limit: RateLimit,
     last_id: AtomicU64,
 }
 
@@ -155,6 +156,7 @@ impl Server {
             home: config.home,
             verify: config.verify,
             write_timeout: config.write_timeout,
+            log_limit: RateLimit::new(limits::LOG_BURST, Duration::from_secs(1)),
             last_id: AtomicU64::new(0),
         });
         let (stop, stopped) = watch::channel(false);

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use crate::page::{self, HomePage, Route};
 use crate::request::{Head, HeadError, Response, read_head};
 
@@ -154,6 +156,42 @@ async fn the_plain_port_sends_to_tls() {
     assert_eq!((post.status.0, post.body.as_str()), (400, "Use HTTPS\n"));
     let probe = page::route_plain(&good("GET /generate_204 HTTP/1.1\r\n\r\n").await);
     assert_eq!(probe.status.0, 204);
+}
+
+proptest! {
+    #[test]
+    fn heads_of_junk_are_refused_quietly(
+        method in "[A-Z]{0,5}|[ -~]{0,9}",
+        target in "/[a-z_0-9/?=-]{0,20}|[ -~]{0,30}",
+        headers in prop::collection::vec("(upgrade|host|connection|x-tailscale-challenge|[a-z-]{1,9}): [ -~]{0,30}", 0..6),
+        junk in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let mut text = format!("{method} {target} HTTP/1.1\r\n{}\r\n\r\n", headers.join("\r\n")).into_bytes();
+        text.extend_from_slice(&junk);
+        let mut buf = Vec::new();
+        let head = at_once(read_head(&mut text.as_slice(), &mut buf));
+        if let Ok(Some(head)) = head {
+            let _ = page::route(&head, true, &HomePage::Default);
+            let bytes = page::route_plain(&head).encode(false, !head.may_continue());
+            // Nothing of a request can begin a header of the answer.
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let head = text.split("\r\n\r\n").next().unwrap_or_default();
+            for line in head.split("\r\n").skip(1) {
+                let name = line.split(':').next().unwrap_or_default();
+                prop_assert!(["Location", "Content-Length", "Connection", "Content-Type", "X-Content-Type-Options", "Cache-Control", "X-Tailscale-Response"].contains(&name), "{}", line);
+            }
+        }
+    }
+}
+
+/// Reading from memory never waits.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(value) => value,
+        std::task::Poll::Pending => panic!("waits"),
+    }
 }
 
 #[test]
