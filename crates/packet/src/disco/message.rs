@@ -236,7 +236,14 @@ impl Message {
 impl Ping {
     fn parse(body: &mut &[u8]) -> Result<Self, ParseError> {
         let tx = TxId(take(body)?);
-        let node_key = take(body).map_or(NodePublic::ZERO, NodePublic::from_bytes);
+        // Zeroes where the key would be are padding behind a ping without a key.
+        let node_key = match body.split_first_chunk::<32>() {
+            Some((key, rest)) if *key != [0; 32] => {
+                *body = rest;
+                NodePublic::from_bytes(*key)
+            }
+            _ => NodePublic::ZERO,
+        };
         Ok(Self {
             tx,
             node_key,
