@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use derp::{
-    Accepted, ClientMessage, FrameError, HandshakeError, KEEP_ALIVE, PeerGoneReason, ServerDecoder,
+    Accepted, ClientMessage, FrameError, HandshakeError, PeerGoneReason, ServerDecoder,
     ServerHandshake, ServerInfo, put,
 };
 use keys::NodePublic;
@@ -241,7 +241,7 @@ impl Session<'_> {
 
     async fn write(&self, writer: &mut (impl AsyncWrite + Unpin)) -> Result<(), ClientEnd> {
         let mut out = Vec::new();
-        let every = KEEP_ALIVE + jitter(self.client.id);
+        let every = with_jitter(self.shared.keep_alive, self.client.id);
         let mut keep_alive = tokio::time::interval(every);
         keep_alive.reset();
         loop {
@@ -334,10 +334,10 @@ async fn within<T>(
     Ok(done?)
 }
 
-/// Spreads the keep-alives of many clients.
-fn jitter(id: ConnId) -> Duration {
-    let millis = limits::KEEP_ALIVE_JITTER.as_millis() as u64;
-    Duration::from_millis(RandomState::new().hash_one(id) % millis)
+/// Spreads the keep-alives of many clients: 60 s become up to 65, as with the originals.
+fn with_jitter(every: Duration, id: ConnId) -> Duration {
+    let share = RandomState::new().hash_one(id) % 1000;
+    every + every / 12_000 * u32::try_from(share).unwrap_or_default()
 }
 
 /// The last answer of the hub: packets come in runs to one receiver.

@@ -10,8 +10,6 @@ pub(crate) const HTTP: Duration = Duration::from_secs(30);
 pub(crate) const HEAD_LEN: usize = 16 << 10;
 /// The most HTTP headers.
 pub(crate) const HEADERS: usize = 64;
-/// Up to this much is added to the keep-alive interval, so that clients do not all wake at once.
-pub(crate) const KEEP_ALIVE_JITTER: Duration = Duration::from_secs(5);
 /// How long a write of a client may stand still.
 pub(crate) const WRITE: Duration = Duration::from_secs(2);
 /// How long the last frames of a connection that is being closed may take.

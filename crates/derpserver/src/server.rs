@@ -42,6 +42,9 @@ pub struct Config {
     pub home: HomePage,
     /// Who may connect.
     pub verify: Verify,
+    /// How often at least a client hears from the relay; up to a twelfth is added at random, so that clients do not all
+    /// wake at once. Clients give up after 120 s.
+    pub keep_alive: Duration,
     /// How long a client's writes may stand still; `None` for ever.
     pub write_timeout: Option<Duration>,
     /// When an idle connection is probed by TCP. Long, because a probe wakes phones; relay keep-alives come more often.
@@ -62,6 +65,7 @@ impl Config {
             derp: true,
             home: HomePage::Default,
             verify: Verify::Nobody,
+            keep_alive: derp::KEEP_ALIVE,
             write_timeout: Some(limits::WRITE),
             tcp_keepalive: limits::TCP_KEEPALIVE,
             tcp_user_timeout: limits::TCP_USER_TIMEOUT,
@@ -98,6 +102,7 @@ pub(crate) struct Shared {
     pub(crate) derp: bool,
     pub(crate) home: HomePage,
     pub(crate) verify: Verify,
+    pub(crate) keep_alive: Duration,
     pub(crate) write_timeout: Option<Duration>,
     pub(crate) log_limit: RateLimit,
     last_id: AtomicU64,
@@ -155,6 +160,7 @@ impl Server {
             derp: config.derp,
             home: config.home,
             verify: config.verify,
+            keep_alive: config.keep_alive,
             write_timeout: config.write_timeout,
             log_limit: RateLimit::new(limits::LOG_BURST, Duration::from_secs(1)),
             last_id: AtomicU64::new(0),

@@ -6,6 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use common::{Client, Got, PATIENCE, private};
 use derp::{FrameType, PeerGoneReason, put};
@@ -247,6 +248,38 @@ async fn a_receiver_that_does_not_read_is_dropped_from() {
     }
     a.settle().await;
     drop(slow);
+}
+
+#[tokio::test]
+async fn idle_clients_hear_that_the_relay_lives() {
+    let server = Server::start(Config {
+        keep_alive: Duration::from_millis(20),
+        ..Config::new(private(99))
+    })
+    .await
+    .unwrap();
+    let mut client = Client::plain(server.addr, private(1)).await;
+    assert_eq!(client.recv().await, Got::KeepAlive);
+    assert_eq!(client.recv().await, Got::KeepAlive);
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_reads_is_given_up() {
+    let server = Server::start(Config {
+        write_timeout: Some(Duration::from_millis(50)),
+        ..Config::new(private(99))
+    })
+    .await
+    .unwrap();
+    let stuck = Client::plain(server.addr, private(2)).await;
+    let mut a = Client::plain(server.addr, private(1)).await;
+    let packet = vec![1; 60_000];
+    while server.stats().clients == 2 {
+        a.send_packet(&private(2).public(), &packet).await;
+    }
+    a.settle().await;
+    assert!(server.stats().dropped_for(DropReason::WriteError) > 0);
+    drop(stuck);
 }
 
 #[cfg(unix)]
