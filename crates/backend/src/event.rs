@@ -49,6 +49,8 @@ pub enum Event {
         /// Port on our IPv6 address.
         port_v6: u16,
     },
+    /// Whether anybody follows changes of peers on the bus: without, they are left out of its messages.
+    PeerWatchers(bool),
     /// The machine's own facts have changed (name, system, open ports).
     Hostinfo(Arc<Hostinfo>),
     /// The moment that [`Backend::next_timeout`](crate::Backend::next_timeout) named has come.

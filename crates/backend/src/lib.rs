@@ -4,15 +4,25 @@
 //! which changes intent only; then one function compares what is wanted with what was last asked for and emits
 //! [`Effect`]s for the differences. Readers look at the [`Snapshot`] after the last event and never touch the brain.
 //!
-//! Calling order: `handle`, then `poll_effect` until it has no more, then `next_timeout`.
+//! Calling order: [`Backend::handle`], then [`Backend::poll_effect`] until it has no more, then
+//! [`Backend::next_timeout`].
 //!
-//! Not here: sockets, files, clocks, tasks. Pings, whois and other reads have functions over the snapshot
-//! ([`status`]). The one invariant: the same events with the same times and randomness give the same effects.
+//! Not here: sockets, files, clocks, tasks. Whois, name lookups and the composition of `status` are functions over the
+//! snapshot ([`status`]). The one invariant: the same events with the same times and randomness give the same effects.
 
+mod backend;
+mod commands;
+mod control;
+mod derive;
 mod effect;
 mod event;
+mod health;
+mod profiles;
+mod session;
 mod snapshot;
+pub mod status;
 
+pub use backend::{Backend, Stored};
 pub use effect::{ControlEffect, Effect, FilterConfig, Login, Network};
 pub use event::{
     Answer, ClientId, Command, CommandError, CommandId, ControlEvent, EngineEvent, Event,

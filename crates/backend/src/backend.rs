@@ -1,0 +1,559 @@
+//! The brain itself: which event goes where, the state machine, and the comparison of what is wanted with what is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use host::{DnsConfig, Instant, RouterConfig, Wall};
+use ipn::health::HealthState;
+use ipn::{Notify, State};
+use keys::{NodePrivate, NodePublic};
+use netmap::NetMap;
+use rand_core::CryptoRng;
+use tailcfg::{ClientVersion, Hostinfo, NetInfo};
+use zeroize::Zeroizing;
+
+use crate::health::Health;
+use crate::profiles::Profiles;
+use crate::session::Session;
+use crate::{ControlEffect, Effect, EngineEvent, Event, Network, Snapshot, Target, derive};
+
+/// What the state store holds.
+#[derive(Default)]
+pub struct Stored {
+    /// Every key's value.
+    pub values: BTreeMap<String, Zeroizing<Vec<u8>>>,
+    /// Whether what is written there is lost at exit: the server should then forget the node once it is gone.
+    pub ephemeral: bool,
+    /// Why the store cannot be trusted, if it cannot.
+    pub trouble: Option<String>,
+}
+
+/// The brain. See the crate's documentation for how to drive it.
+pub struct Backend {
+    pub(crate) profiles: Profiles,
+    pub(crate) session: Option<Session>,
+    pub(crate) next_client: u64,
+    pub(crate) ephemeral: bool,
+    pub(crate) state: State,
+    pub(crate) netmap: Option<Arc<NetMap>>,
+    /// While a login is due, what is configured stays as it is.
+    pub(crate) blocked: bool,
+    pub(crate) key_expired: bool,
+    pub(crate) health: Health,
+    pub(crate) client_version: Option<ClientVersion>,
+    pub(crate) wants_peers: bool,
+    base_hostinfo: Arc<Hostinfo>,
+    hostinfo: Arc<Hostinfo>,
+    net_info: Option<Box<NetInfo>>,
+    peerapi_ports: (u16, u16),
+    live: Live,
+    link_up: bool,
+    asked: Asked,
+    is_stale: bool,
+    shown_health: Arc<HealthState>,
+    snapshot: Arc<Snapshot>,
+    wake_at: Option<Instant>,
+    effects: VecDeque<Effect>,
+}
+
+/// What of the engine is alive.
+#[derive(Debug, Clone, Copy, Default)]
+struct Live {
+    derps: usize,
+    peers: usize,
+}
+
+/// What was last asked for; `None` is unknown, and then it is asked for again.
+#[derive(Default)]
+struct Asked {
+    key: Option<Option<NodePublic>>,
+    network: Option<Arc<Network>>,
+    derp: Option<bool>,
+    router: Once<RouterConfig>,
+    dns: Once<DnsConfig>,
+}
+
+/// A target that may fail, and is then asked for again after a while.
+#[derive(Default)]
+struct Once<T> {
+    want: T,
+    asked: Option<T>,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+/// The moment, and randomness: what every event comes with.
+pub(crate) struct Moment<'a> {
+    pub(crate) now: Instant,
+    pub(crate) wall: Wall,
+    pub(crate) rng: &'a mut dyn CryptoRng,
+}
+
+impl Backend {
+    /// A brain that has been told nothing but what is stored and what machine this is. [`Event::Boot`] starts it.
+    pub fn new(stored: Stored, hostinfo: impl Into<Arc<Hostinfo>>) -> Self {
+        let hostinfo = hostinfo.into();
+        let frozen = stored.trouble.is_some();
+        let (profiles, unreadable) = Profiles::load(stored.values, frozen);
+        let mut health = Health::default();
+        health.facts.store_trouble = stored.trouble.or(unreadable);
+        let snapshot = Snapshot {
+            state: State::NoState,
+            prefs: Arc::new(profiles.prefs().without_secrets()),
+            node_key: None,
+            profile: Arc::new(profiles.current().clone()),
+            profiles: Arc::new(profiles.list()),
+            netmap: None,
+            auth_url: String::new(),
+            health: Arc::default(),
+            health_texts: Arc::default(),
+            hostinfo: Arc::clone(&hostinfo),
+            client_version: None,
+            peerapi_ports: (0, 0),
+        };
+        Self {
+            profiles,
+            session: None,
+            next_client: 0,
+            ephemeral: stored.ephemeral,
+            state: State::NoState,
+            netmap: None,
+            blocked: false,
+            key_expired: false,
+            health,
+            client_version: None,
+            wants_peers: false,
+            base_hostinfo: Arc::clone(&hostinfo),
+            hostinfo,
+            net_info: None,
+            peerapi_ports: (0, 0),
+            live: Live::default(),
+            link_up: true,
+            asked: Asked::default(),
+            is_stale: true,
+            shown_health: Arc::default(),
+            snapshot: Arc::new(snapshot),
+            wake_at: None,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Takes one event. Then call [`Self::poll_effect`] until it has no more.
+    pub fn handle(&mut self, event: Event, now: Instant, wall: Wall, rng: &mut dyn CryptoRng) {
+        let mut at = Moment { now, wall, rng };
+        match event {
+            Event::Boot => self.boot(&mut at),
+            Event::Command { id, command } => self.handle_command(id, command, &mut at),
+            Event::Control { client, event } => {
+                if self
+                    .session
+                    .as_ref()
+                    .is_some_and(|session| session.client == client)
+                {
+                    self.handle_control(event, &mut at);
+                }
+            }
+            Event::Engine(event) => self.handle_engine(event, &at),
+            Event::Applied { target, failures } => self.handle_applied(target, &failures, &at),
+            Event::Link { up } => {
+                self.link_up = up;
+                self.health.facts.link_down = !up;
+            }
+            Event::Store(trouble) => self.health.facts.store_trouble = trouble,
+            Event::PeerApi { port_v4, port_v6 } => {
+                self.peerapi_ports = (port_v4, port_v6);
+                self.is_stale = true;
+            }
+            Event::PeerWatchers(any) => self.wants_peers = any,
+            Event::Hostinfo(facts) => self.base_hostinfo = facts,
+            Event::Timer => self.expire(&mut at),
+        }
+        self.settle(&at);
+    }
+
+    /// The next thing to be done.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Event::Timer`] is due.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.wake_at
+    }
+
+    /// What readers see after the last event.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot)
+    }
+
+    /// The node's key, for the logout of an ephemeral node that goes away.
+    pub fn node_key(&self) -> Option<NodePrivate> {
+        let persist = self.profiles.prefs().persist.as_ref()?;
+        (!persist.private_node_key.is_zero()).then(|| persist.private_node_key.clone())
+    }
+
+    fn handle_engine(&mut self, event: EngineEvent, at: &Moment<'_>) {
+        let facts = &mut self.health.facts;
+        match event {
+            EngineEvent::HomeDerp(region) => {
+                facts.home_derp = region;
+                if let Some(info) = &mut self.net_info {
+                    info.preferred_derp = region.into();
+                }
+            }
+            EngineEvent::Live { derps, peers } => {
+                self.live = Live { derps, peers };
+                if self.session.is_some() {
+                    self.evaluate(at);
+                }
+            }
+            EngineEvent::DerpConnected { region, connected } => {
+                facts.derp_connected.insert(region, connected);
+                facts.derp_heard.insert(region, at.now);
+            }
+            EngineEvent::DerpHeard { region } => drop(facts.derp_heard.insert(region, at.now)),
+            EngineEvent::DerpTrouble { region, text } if text.is_empty() => {
+                facts.derp_trouble.remove(&region);
+            }
+            EngineEvent::DerpTrouble { region, text } => {
+                facts.derp_trouble.insert(region, text);
+            }
+            EngineEvent::NetInfo(info) => self.net_info = Some(info),
+            EngineEvent::Udp4Unbound(unbound) => facts.udp4_unbound = unbound,
+        }
+    }
+
+    fn handle_applied(&mut self, target: Target, failures: &[String], at: &Moment<'_>) {
+        let failure = (!failures.is_empty()).then(|| failures.join("; "));
+        match target {
+            Target::Router => {
+                self.asked.router.done(failure.is_some(), at.now);
+                self.health.facts.router_failure = failure;
+            }
+            Target::Dns => {
+                self.asked.dns.done(failure.is_some(), at.now);
+                self.health.facts.dns_failure = failure;
+            }
+            Target::Store => {
+                if let Some(failure) = failure {
+                    self.log(format!("write the state: {failure}"));
+                }
+            }
+        }
+    }
+
+    /// Peers whose keys run out are taken out when it happens, not when the server next says something.
+    fn expire(&mut self, at: &mut Moment<'_>) {
+        let Some(map) = &self.netmap else {
+            return;
+        };
+        if let Some(patch) = map.expire(at.wall) {
+            self.take_netmap(netmap::NetMapChange::Patch(patch), at);
+        } else if map.self_expired(at.wall) != self.key_expired {
+            self.key_expired = !self.key_expired;
+            self.evaluate(at);
+        }
+    }
+
+    // --- The state machine.
+
+    /// Moves to the state that follows from what is known.
+    pub(crate) fn evaluate(&mut self, at: &Moment<'_>) {
+        self.enter(self.next_state(), at);
+    }
+
+    /// First match wins, as in the originals' `nextState`.
+    fn next_state(&self) -> State {
+        if self.health.facts.store_trouble.is_some() {
+            return State::NoState;
+        }
+        let prefs = self.profiles.prefs();
+        let has_key = self.node_key().is_some();
+        if !prefs.want_running && !prefs.logged_out && !self.blocked && has_key {
+            return State::Stopped;
+        }
+        let Some(map) = &self.netmap else {
+            let is_stuck = self.session.as_ref().is_some_and(Session::is_stuck);
+            return match self.state {
+                _ if is_stuck || prefs.logged_out => State::NeedsLogin,
+                State::Stopped => State::Starting,
+                state => state,
+            };
+        };
+        let is_live = self.live.derps > 0 || self.live.peers > 0;
+        match self.state {
+            _ if !prefs.want_running => State::Stopped,
+            _ if self.key_expired => State::NeedsLogin,
+            _ if !map.self_node.machine_authorized => State::NeedsMachineAuth,
+            State::Starting if is_live => State::Running,
+            State::Running => State::Running,
+            _ => State::Starting,
+        }
+    }
+
+    pub(crate) fn enter(&mut self, new: State, at: &Moment<'_>) {
+        let old = std::mem::replace(&mut self.state, new);
+        if new == State::Running
+            && old != State::Running
+            && let Some(session) = &mut self.session
+        {
+            session.reset_auth_url();
+        }
+        self.pause_or_resume();
+        let want_running = self.profiles.prefs().want_running;
+        self.health.set_state(new, want_running, at.now);
+        if old == new {
+            return;
+        }
+        self.is_stale = true;
+        let has_map = self.netmap.is_some();
+        self.log(format!(
+            "Switching ipn state {old} -> {new} (WantRunning={want_running}, nm={has_map})"
+        ));
+        self.notify(Notify {
+            state: Some(new),
+            ..Notify::default()
+        });
+        if new == State::NeedsLogin {
+            // What is configured must not change under a user who is about to log in with another key.
+            self.blocked = true;
+        }
+        if !is_on(new) {
+            self.live = Live::default();
+        }
+    }
+
+    // --- What is wanted, compared with what was asked for.
+
+    pub(crate) fn should_pause(&self) -> bool {
+        let is_stopped = self.state == State::Stopped && self.netmap.is_some();
+        self.profiles.prefs().sync == Some(false) || is_stopped || !self.link_up
+    }
+
+    fn pause_or_resume(&mut self) {
+        let pause = self.should_pause();
+        if let Some(session) = &mut self.session
+            && session.paused != pause
+        {
+            session.paused = pause;
+            if session.started {
+                self.effects
+                    .push_back(Effect::Control(ControlEffect::Pause(pause)));
+            }
+        }
+    }
+
+    /// Brings the world to what is wanted: after every event, whatever it was.
+    fn settle(&mut self, at: &Moment<'_>) {
+        self.effects.extend(self.profiles.take_writes());
+        self.health.facts.sync_disabled = self.profiles.prefs().sync == Some(false);
+        if self.health.facts.store_trouble.is_some() && self.state != State::NoState {
+            self.evaluate(at);
+        }
+        self.pause_or_resume();
+        self.refresh_hostinfo();
+        self.reconcile(at.now);
+        self.health.check(at.now, at.wall);
+        let health = self.health.state(at.now);
+        if health != *self.shown_health {
+            self.shown_health = Arc::new(health);
+            let health = Some(Arc::clone(&self.shown_health));
+            self.notify(Notify {
+                health,
+                ..Notify::default()
+            });
+        }
+        self.publish(at);
+    }
+
+    /// What we say of ourselves, as it is now.
+    pub(crate) fn refresh_hostinfo(&mut self) {
+        let hostinfo = derive::hostinfo::hostinfo(
+            &self.base_hostinfo,
+            self.profiles.prefs(),
+            self.net_info.as_deref(),
+            self.peerapi_ports,
+        );
+        if hostinfo != *self.hostinfo {
+            self.hostinfo = Arc::new(hostinfo);
+        }
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        if session
+            .told
+            .as_ref()
+            .is_some_and(|told| *told != self.hostinfo)
+        {
+            session.told = Some(Arc::clone(&self.hostinfo));
+            let hostinfo = Arc::clone(&self.hostinfo);
+            self.effects
+                .push_back(Effect::Control(ControlEffect::Update { hostinfo }));
+        }
+    }
+
+    pub(crate) fn hostinfo(&self) -> &Arc<Hostinfo> {
+        &self.hostinfo
+    }
+
+    /// The one place that configures anything. Only differences go out.
+    fn reconcile(&mut self, now: Instant) {
+        let on = is_on(self.state);
+        if on && self.blocked {
+            return;
+        }
+        let map = self.netmap.clone().filter(|_| on);
+        let key = map.as_ref().and_then(|map| {
+            let key = self.node_key()?;
+            (key.public() == map.node_key()).then_some(key)
+        });
+        let public = key.as_ref().map(NodePrivate::public);
+        if self.asked.key != Some(public) {
+            self.asked.key = Some(public);
+            self.effects.push_back(Effect::EngineKeys(key));
+        }
+        if std::mem::take(&mut self.is_stale) || self.asked.network.is_none() {
+            self.derive_all(map.as_deref());
+        }
+        if self.asked.derp != Some(on) {
+            self.asked.derp = Some(on);
+            self.effects.push_back(Effect::EngineDerp(on));
+        }
+        if let Some(want) = self.asked.router.due(now) {
+            self.effects.push_back(Effect::ApplyRouter(want));
+        }
+        if let Some(want) = self.asked.dns.due(now) {
+            self.effects.push_back(Effect::ApplyDns(want));
+        }
+    }
+
+    /// What the engine, the router and the resolver should have.
+    fn derive_all(&mut self, map: Option<&NetMap>) {
+        let prefs = self.profiles.prefs();
+        let network = map.map(|map| Network {
+            self_addresses: derive::peers::addresses(&map.self_node),
+            peers: derive::peers::peers(map, prefs),
+            filter: derive::filter::filter(map, prefs),
+            derp_map: Some(Arc::clone(&map.derp_map)),
+            peerapi_port_v4: self.peerapi_ports.0,
+            peerapi_port_v6: self.peerapi_ports.1,
+        });
+        let network = network.unwrap_or_default();
+        self.health.facts.filter_refused = map.is_some_and(derive::filter::admits_unsigned);
+        let router = map.map(|map| derive::router::router(map, prefs, &network.peers));
+        self.asked.router.want = router.unwrap_or_default();
+        self.asked.dns.want = map
+            .map(|map| derive::dns::dns(map, prefs))
+            .unwrap_or_default();
+        if self.asked.network.as_deref() != Some(&network) {
+            let network = Arc::new(network);
+            self.asked.network = Some(Arc::clone(&network));
+            self.effects.push_back(Effect::EngineNetwork(network));
+        }
+    }
+
+    /// What is configured follows from what changed: it must be derived anew.
+    pub(crate) fn mark_stale(&mut self) {
+        self.is_stale = true;
+    }
+
+    fn publish(&mut self, at: &Moment<'_>) {
+        let map_expiry = self
+            .netmap
+            .as_ref()
+            .and_then(|map| map.next_expiry(at.wall));
+        let expiry = map_expiry.map(|wall| {
+            let nanos = wall.as_unix_nanos() - at.wall.as_unix_nanos();
+            let wait = u64::try_from(nanos.max(0)).unwrap_or(u64::MAX);
+            // Keys do not run out to the second everywhere at once.
+            at.now + Duration::from_nanos(wait) + EXPIRY_SLACK
+        });
+        let retries = [self.asked.router.retry_at, self.asked.dns.retry_at];
+        self.wake_at = retries
+            .into_iter()
+            .flatten()
+            .chain(expiry)
+            .chain(self.health.next_timeout(at.now))
+            .min();
+        let old = &self.snapshot;
+        let prefs = self.profiles.prefs().without_secrets();
+        let session = self.session.as_ref();
+        let auth_url = session.and_then(|session| session.auth_url.as_ref());
+        self.snapshot = Arc::new(Snapshot {
+            state: self.state,
+            prefs: reuse(&old.prefs, prefs),
+            node_key: self.node_key().map(|key| key.public()),
+            profile: reuse(&old.profile, self.profiles.current().clone()),
+            profiles: reuse(&old.profiles, self.profiles.list()),
+            netmap: self.netmap.clone(),
+            auth_url: auth_url.map(|page| page.url.clone()).unwrap_or_default(),
+            health: Arc::clone(&self.shown_health),
+            health_texts: reuse(&old.health_texts, self.health.texts(at.now)),
+            hostinfo: Arc::clone(&self.hostinfo),
+            client_version: self.client_version.clone(),
+            peerapi_ports: self.peerapi_ports,
+        });
+    }
+
+    // --- Small change.
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    pub(crate) fn notify(&mut self, message: Notify) {
+        self.effects.push_back(Effect::Notify(Box::new(message)));
+    }
+
+    pub(crate) fn log(&mut self, line: String) {
+        self.effects.push_back(Effect::Log(line));
+    }
+}
+
+/// Whether the engine is configured in this state.
+fn is_on(state: State) -> bool {
+    matches!(
+        state,
+        State::Starting | State::NeedsMachineAuth | State::Running
+    )
+}
+
+/// The old value if nothing changed, so that readers who compare by pointer see that.
+fn reuse<T: PartialEq>(old: &Arc<T>, new: T) -> Arc<T> {
+    if **old == new {
+        Arc::clone(old)
+    } else {
+        Arc::new(new)
+    }
+}
+
+/// So long after a key ran out it is looked at.
+const EXPIRY_SLACK: Duration = Duration::from_secs(10);
+
+/// The longest wait before a target that failed is tried again.
+const RETRY_CAP: Duration = Duration::from_secs(60);
+
+impl<T: PartialEq + Clone> Once<T> {
+    /// What must be asked for: another value than last time, or the same after a failure and a while.
+    fn due(&mut self, now: Instant) -> Option<T> {
+        let is_retry = self.retry_at.is_some_and(|at| at <= now);
+        if self.asked.as_ref() == Some(&self.want) && !is_retry {
+            return None;
+        }
+        self.retry_at = None;
+        self.asked = Some(self.want.clone());
+        self.asked.clone()
+    }
+
+    fn done(&mut self, failed: bool, now: Instant) {
+        if !failed {
+            self.failures = 0;
+            self.retry_at = None;
+            return;
+        }
+        let wait = Duration::from_secs(1) * 2_u32.saturating_pow(self.failures.min(10));
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now + wait.min(RETRY_CAP));
+    }
+}

@@ -1,0 +1,332 @@
+//! What local clients want.
+
+use std::sync::Arc;
+
+use ipn::{MaskedPrefs, Options, Prefs, State};
+use tailcfg::cap;
+use tailcfg::go::OptAddr;
+
+use crate::backend::Moment;
+use crate::control::resolve_exit_node;
+use crate::session::Session;
+use crate::{Answer, Backend, ClientId, Command, CommandError, CommandId, ControlEffect, Effect};
+
+type Outcome = Result<Answer, CommandError>;
+
+impl Backend {
+    pub(crate) fn boot(&mut self, at: &mut Moment<'_>) {
+        if let Some(trouble) = &self.health.facts.store_trouble {
+            let line = format!("the state store cannot be trusted: {trouble}");
+            self.log(line);
+        }
+        self.profiles.import_legacy(at.wall, at.rng);
+        self.start(Options::default(), at);
+    }
+
+    pub(crate) fn handle_command(&mut self, id: CommandId, command: Command, at: &mut Moment<'_>) {
+        let outcome = match command {
+            Command::EditPrefs(edit) => self.edit_prefs(*edit, at),
+            Command::CheckPrefs(prefs) => self.check_prefs(&prefs).map(|()| Answer::Done),
+            Command::Start(options) => self.try_start(*options, at),
+            Command::LoginInteractive => self.login_interactive(at),
+            Command::Logout => match self.logout(id, at) {
+                Some(outcome) => outcome,
+                None => return,
+            },
+            Command::ResetAuth => {
+                self.profiles.reset();
+                self.start_over(at);
+                Ok(Answer::Done)
+            }
+            Command::NewProfile => {
+                self.profiles.switch_to_new();
+                self.start_over(at);
+                Ok(Answer::Done)
+            }
+            Command::SwitchProfile(profile) => self.switch_profile(&profile, at),
+            Command::DeleteProfile(profile) => {
+                if self.profiles.delete(&profile) == Some(true) {
+                    self.start_over(at);
+                }
+                Ok(Answer::Done)
+            }
+            Command::RefreshNetMap => self.refresh_netmap(),
+        };
+        self.reply(id, outcome);
+    }
+
+    pub(crate) fn reply(&mut self, id: CommandId, result: Outcome) {
+        self.effect(Effect::Reply { id, result });
+    }
+
+    // --- Starting.
+
+    fn try_start(&mut self, options: Options, at: &mut Moment<'_>) -> Outcome {
+        if self.health.facts.store_trouble.is_some() {
+            return Err(CommandError::Unavailable(
+                "cannot start backend when state store is unhealthy".to_owned(),
+            ));
+        }
+        if let Some(prefs) = &options.update_prefs {
+            self.check_prefs(prefs)?;
+        }
+        self.start(options, at);
+        Ok(Answer::Done)
+    }
+
+    /// Starts the current login anew.
+    fn start(&mut self, options: Options, at: &mut Moment<'_>) {
+        // A dying client's last update must not reach the server after the new client's first request.
+        self.end_session();
+        self.state = State::NoState;
+        if let Some(update) = options.update_prefs {
+            let old = Arc::clone(self.profiles.prefs());
+            let mut prefs = Prefs {
+                persist: old.persist.clone(),
+                unknown: old.unknown.clone(),
+                ..*update
+            };
+            resolve_exit_node(&mut prefs, self.netmap.as_deref());
+            let network = self.profiles.current().network_profile.clone();
+            self.profiles.set_prefs(prefs, network, at.wall, at.rng);
+        }
+        self.next_client += 1;
+        let prefs = Arc::clone(self.profiles.prefs());
+        let auth_key = Some(options.auth_key).filter(|key| !key.expose().is_empty());
+        self.session = Some(Session {
+            client: ClientId(self.next_client),
+            server_url: prefs.control_url_or_default().to_owned(),
+            auth_key,
+            ..Session::default()
+        });
+        self.mark_stale();
+        self.refresh_hostinfo();
+        self.tell_prefs();
+        if !prefs.logged_out && self.node_key().is_some() {
+            self.login(false, at);
+        }
+        self.evaluate(at);
+    }
+
+    /// Drops all that belongs to the login that was, and starts the current one.
+    pub(crate) fn start_over(&mut self, at: &mut Moment<'_>) {
+        self.netmap = None;
+        self.key_expired = false;
+        self.health.facts.login_error = None;
+        self.health.facts.control_messages = Arc::default();
+        self.health.facts.derp_map = None;
+        self.end_session();
+        self.enter(State::NoState, at);
+        self.start(Options::default(), at);
+    }
+
+    fn end_session(&mut self) {
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        if session.started {
+            self.effect(Effect::Control(ControlEffect::Shutdown));
+        }
+        if let Some(id) = session.logout {
+            let text = "the login was started anew meanwhile".to_owned();
+            self.reply(id, Err(CommandError::Unavailable(text)));
+        }
+        self.health.facts.in_map_poll = false;
+        self.health.facts.map_poll_ended = None;
+    }
+
+    // --- Logging in and out.
+
+    fn login_interactive(&mut self, at: &mut Moment<'_>) -> Outcome {
+        if self.health.facts.store_trouble.is_some() {
+            return Err(CommandError::Unavailable(
+                "cannot log in when state store is unhealthy".to_owned(),
+            ));
+        }
+        let Some(session) = &mut self.session else {
+            return Err(CommandError::Unavailable("not started".to_owned()));
+        };
+        let page = session
+            .auth_url
+            .as_ref()
+            .filter(|page| page.is_good(at.wall));
+        match page.map(|page| page.url.clone()) {
+            Some(url) => {
+                session.page_wanted = false;
+                self.show_page(url, at);
+            }
+            None => {
+                session.page_wanted = true;
+                self.login(true, at);
+            }
+        }
+        self.evaluate(at);
+        Ok(Answer::Done)
+    }
+
+    /// `None`: the answer comes with the server's.
+    fn logout(&mut self, id: CommandId, at: &mut Moment<'_>) -> Option<Outcome> {
+        let Some(node_key) = self.node_key() else {
+            return Some(Ok(Answer::Done));
+        };
+        let edit = MaskedPrefs {
+            prefs: Prefs {
+                logged_out: true,
+                ..Prefs::default()
+            },
+            want_running_set: true,
+            logged_out_set: true,
+            ..MaskedPrefs::default()
+        };
+        if let Err(error) = self.edit_prefs(edit, at) {
+            return Some(Err(error));
+        }
+        self.start_client(at);
+        let Some(session) = &mut self.session else {
+            return Some(Err(CommandError::Unavailable(
+                "no controlclient".to_owned(),
+            )));
+        };
+        let earlier = session.logout.replace(id);
+        self.effect(Effect::Control(ControlEffect::Logout { node_key }));
+        if let Some(earlier) = earlier {
+            let text = "another logout was asked for meanwhile".to_owned();
+            self.reply(earlier, Err(CommandError::Unavailable(text)));
+        }
+        None
+    }
+
+    fn switch_profile(&mut self, profile: &str, at: &mut Moment<'_>) -> Outcome {
+        match self.profiles.switch_to(profile) {
+            Ok(true) => self.start_over(at),
+            Ok(false) => {}
+            Err(error) => return Err(CommandError::NotFound(error)),
+        }
+        Ok(Answer::Done)
+    }
+
+    fn refresh_netmap(&mut self) -> Outcome {
+        let is_polling = self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.map_key.is_some());
+        let Some(key) = self.node_key().filter(|_| is_polling) else {
+            return Err(CommandError::Unavailable("no map poll is open".to_owned()));
+        };
+        self.effect(Effect::Control(ControlEffect::StopMap));
+        self.start_map(key);
+        Ok(Answer::Done)
+    }
+
+    // --- Prefs.
+
+    fn edit_prefs(&mut self, mut edit: MaskedPrefs, at: &mut Moment<'_>) -> Outcome {
+        let old = Arc::clone(self.profiles.prefs());
+        if edit.sets_internal() {
+            return Err(CommandError::Invalid(
+                "can't set Internal fields".to_owned(),
+            ));
+        }
+        adjust_edit(&old, &mut edit);
+        let mut new = Prefs::clone(&old);
+        new.apply(&edit);
+        self.check_prefs(&new)?;
+        if new == *old {
+            return Ok(Answer::Prefs(Arc::new(old.without_secrets())));
+        }
+        self.log(format!("EditPrefs: {}", edit.names().join(" ")));
+        self.set_prefs(new, &old, at);
+        Ok(Answer::Prefs(Arc::new(
+            self.profiles.prefs().without_secrets(),
+        )))
+    }
+
+    fn set_prefs(&mut self, mut new: Prefs, old: &Prefs, at: &mut Moment<'_>) {
+        resolve_exit_node(&mut new, self.netmap.as_deref());
+        let turned_on = new.want_running && !old.want_running;
+        let network = self.profiles.current().network_profile.clone();
+        self.profiles.set_prefs(new, network, at.wall, at.rng);
+        self.mark_stale();
+        self.refresh_hostinfo();
+        if turned_on && self.session.is_some() {
+            self.login(false, at);
+        }
+        self.evaluate(at);
+        self.tell_prefs();
+    }
+
+    fn check_prefs(&self, prefs: &Prefs) -> Result<(), CommandError> {
+        let mut problems = Vec::new();
+        if prefs.hostname == "badhostname.tailscale." {
+            // Compat: a name that tests of the originals' clients use.
+            problems.push("bad hostname [test]".to_owned());
+        }
+        if self.profiles.is_name_taken(&prefs.profile_name) {
+            problems.push(format!(
+                "profile name {:?} already in use",
+                prefs.profile_name
+            ));
+        }
+        if prefs.run_ssh {
+            problems.push(self.no_ssh_reason().to_owned());
+        }
+        let wants_exit_node = prefs.exit_node_ip.0.is_some() || !prefs.exit_node_id.is_empty();
+        if wants_exit_node && prefs.advertises_exit_node() {
+            problems.push(
+                "Cannot advertise an exit node and use an exit node at the same time.".to_owned(),
+            );
+        }
+        if prefs.auto_update.apply == Some(true) {
+            problems.push("Auto-updates are not supported on this platform.".to_owned());
+        }
+        let crooked = prefs
+            .advertise_routes
+            .iter()
+            .filter(|net| net.trunc() != **net);
+        problems.extend(crooked.map(|net| {
+            format!(
+                "route {net} has non-address bits set; expected {}",
+                net.trunc()
+            )
+        }));
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(CommandError::Invalid(problems.join("\n")))
+    }
+
+    fn no_ssh_reason(&self) -> &'static str {
+        match &self.netmap {
+            Some(map) if !map.self_node.has_cap(cap::SSH) => {
+                "Unable to enable local Tailscale SSH server; not enabled on Tailnet."
+            }
+            _ => "The Tailscale SSH server is not included in this build.",
+        }
+    }
+}
+
+/// Fields that exclude each other.
+fn adjust_edit(old: &Prefs, edit: &mut MaskedPrefs) {
+    if edit.exit_node_id_set && edit.prefs.exit_node_id.is_empty() {
+        edit.prefs.internal_exit_node_prior.clear();
+        edit.internal_exit_node_prior_set = true;
+    }
+    if edit.auto_exit_node_set
+        && edit.prefs.auto_exit_node.is_empty()
+        && old.exit_node_id == UNRESOLVED_EXIT_NODE
+    {
+        edit.exit_node_id_set = true;
+        edit.prefs.exit_node_id.clear();
+    }
+    if (edit.exit_node_id_set || edit.exit_node_ip_set) && !edit.auto_exit_node_set {
+        edit.auto_exit_node_set = true;
+        edit.prefs.auto_exit_node.clear();
+    }
+    if edit.exit_node_id_set && !edit.prefs.exit_node_id.is_empty() && !edit.exit_node_ip_set {
+        edit.exit_node_ip_set = true;
+        edit.prefs.exit_node_ip = OptAddr(None);
+    }
+}
+
+/// What stands for an exit node that is to be chosen and is not yet (`unresolvedExitNodeID`).
+const UNRESOLVED_EXIT_NODE: &str = "auto:any";

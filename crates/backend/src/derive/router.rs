@@ -1,0 +1,52 @@
+//! What the OS routes into the tunnel.
+
+use std::collections::BTreeSet;
+
+use host::{PeerConfig, RouterConfig};
+use ipn::Prefs;
+use ipnet::IpNet;
+use netmap::NetMap;
+use packet::addr::{CGNAT, ULA, is_tailscale_ip};
+
+/// Beyond this many single addresses one route stands for all of them.
+const MAX_SINGLE_ROUTES: usize = 10_000;
+
+/// Addresses and routes for the OS.
+pub(crate) fn router(map: &NetMap, prefs: &Prefs, peers: &[PeerConfig]) -> RouterConfig {
+    let mut routes: BTreeSet<IpNet> = BTreeSet::new();
+    let mut cgnat = Vec::new();
+    for route in peers.iter().flat_map(|peer| &peer.routes) {
+        let is_single = route.prefix_len() == route.max_prefix_len();
+        if !is_single || !is_tailscale_ip(route.addr()) {
+            routes.insert(*route);
+        } else if route.addr().is_ipv6() {
+            routes.insert(IpNet::V6(ULA));
+        } else {
+            cgnat.push(*route);
+        }
+    }
+    if cgnat.len() > MAX_SINGLE_ROUTES {
+        routes.insert(IpNet::V4(CGNAT));
+    } else {
+        routes.extend(cgnat);
+    }
+    if uses_exit_node(prefs) {
+        // Also while the exit node is unknown: traffic that should go through it must not leak past it.
+        routes.insert(IpNet::V4(ipnet::Ipv4Net::default()));
+        routes.insert(IpNet::V6(ipnet::Ipv6Net::default()));
+    }
+    routes.extend(super::dns::service_addresses().map(IpNet::from));
+    let mut addresses = map.self_node.addresses.to_vec();
+    addresses.sort_by_key(|net| net.addr().is_ipv6());
+    RouterConfig {
+        addresses,
+        routes: routes.into_iter().collect(),
+    }
+}
+
+/// Whether the user wants an exit node, known or not.
+pub(crate) fn uses_exit_node(prefs: &Prefs) -> bool {
+    !prefs.exit_node_id.is_empty()
+        || prefs.exit_node_ip.0.is_some()
+        || !prefs.auto_exit_node.is_empty()
+}
