@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+#[cfg(unix)]
+pub(crate) mod canned;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
