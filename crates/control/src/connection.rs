@@ -226,7 +226,14 @@ impl Connector {
 
     async fn dial(&self) -> Result<Live, Error> {
         let key = self.server_key().await?;
-        let stream = self.race(&key).await?;
+        let stream = match self.race(&key).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                // The server may have been set up anew and have another key.
+                *self.server_key.lock().await = None;
+                return Err(error);
+            }
+        };
         let handshake = hyper::client::conn::http2::Builder::new(Executor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)

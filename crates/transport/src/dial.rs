@@ -76,16 +76,18 @@ pub struct HttpRoute {
 }
 
 impl Dialer {
-    /// A dialer.
+    /// A dialer that trusts the system's roots.
     pub fn new(config: DialConfig) -> Self {
-        for problem in &config.proxy.problems {
-            tracing::warn!("ignoring {problem}");
-        }
+        Self::with_roots(config, Roots::default())
+    }
+
+    /// A dialer that trusts these roots.
+    pub fn with_roots(config: DialConfig, roots: Roots) -> Self {
         Self {
             config,
             names: Mutex::default(),
             own_proxies: Mutex::default(),
-            roots: Arc::default(),
+            roots: Arc::new(roots),
         }
     }
 

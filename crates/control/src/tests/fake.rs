@@ -17,7 +17,9 @@ use keys::{ChallengePublic, DiscoPublic, MachinePrivate, NodePublic};
 use tailcfg::Hostinfo;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Mutex, mpsc};
+use transport::cert::ServerCert;
 use transport::server::{Body, Limits, Listener, Server, empty, full};
+use transport::tls::Roots;
 use transport::{DialConfig, Dialer, Stream};
 use ts2021::Responder;
 
@@ -87,26 +89,54 @@ pub(super) struct Fake {
     _server: Server,
     asked: Mutex<mpsc::UnboundedReceiver<Asked>>,
     connections: Arc<std::sync::Mutex<Vec<rt::Task>>>,
+    key: Arc<std::sync::Mutex<MachinePrivate>>,
+    cert: Option<ServerCert>,
 }
 
 impl Fake {
     pub(super) async fn start() -> Self {
-        let key = MachinePrivate::generate(&mut rt::OsRng);
+        Self::start_with(None).await
+    }
+
+    pub(super) async fn start_tls() -> Self {
+        let cert = ServerCert::self_signed("127.0.0.1", rt::wall()).unwrap();
+        Self::start_with(Some(cert)).await
+    }
+
+    async fn start_with(cert: Option<ServerCert>) -> Self {
+        let tls = cert.as_ref().map(|cert| cert.acceptor(&[]).unwrap());
+        let key = Arc::new(std::sync::Mutex::new(MachinePrivate::generate(
+            &mut rt::OsRng,
+        )));
+        let key_now = Arc::clone(&key);
         let listener = Listener::bind_tcp((Ipv4Addr::LOCALHOST, 0).into())
             .await
             .unwrap();
         let (tx, asked) = mpsc::unbounded_channel();
         let connections = Arc::<std::sync::Mutex<Vec<rt::Task>>>::default();
         let kept = Arc::clone(&connections);
-        let server = Server::start(listener, None, Limits::default(), move |_, request| {
-            answer(key.clone(), tx.clone(), Arc::clone(&kept), request)
+        let server = Server::start(listener, tls, Limits::default(), move |_, request| {
+            answer(
+                key_now.lock().unwrap().clone(),
+                tx.clone(),
+                Arc::clone(&kept),
+                request,
+            )
         });
         Self {
             address: server.local_addr().unwrap(),
             _server: server,
             asked: Mutex::new(asked),
             connections,
+            key,
+            cert,
         }
+    }
+
+    /// Becomes another server at the same address.
+    pub(super) fn change_key(&self) {
+        *self.key.lock().unwrap() = MachinePrivate::generate(&mut rt::OsRng);
+        self.cut();
     }
 
     pub(super) async fn asked(&self) -> Asked {
@@ -133,10 +163,19 @@ impl Fake {
     }
 
     pub(super) fn client(&self, silence_max: Duration) -> (Client, mpsc::Receiver<Event>) {
+        let trusted = self
+            .cert
+            .iter()
+            .flat_map(|cert| cert.chain.clone())
+            .collect();
+        let scheme = if self.cert.is_some() { "https" } else { "http" };
         let config = ClientConfig {
-            server_url: format!("http://{}/base", self.address),
+            server_url: format!("{scheme}://{}/base", self.address),
             machine_key: MachinePrivate::from_bytes([3; 32]),
-            dialer: Arc::new(Dialer::new(DialConfig::default())),
+            dialer: Arc::new(Dialer::with_roots(
+                DialConfig::default(),
+                Roots::with_extra(trusted),
+            )),
             paused: false,
             force_443: false,
             disco_key: DiscoPublic::from_bytes([5; 32]),
@@ -160,7 +199,9 @@ fn answer(
         let initiation = request.headers()[ts2021::HANDSHAKE_HEADER]
             .to_str()
             .unwrap();
-        let responder = Responder::open(&key, &STANDARD.decode(initiation).unwrap()).unwrap();
+        let Ok(responder) = Responder::open(&key, &STANDARD.decode(initiation).unwrap()) else {
+            return transport::server::text(http::StatusCode::BAD_REQUEST, "not for me");
+        };
         let task = rt::Task::spawn("test connection", async move {
             let upgraded = hyper::upgrade::on(request).await.unwrap();
             let (session, response) = responder.respond(&mut rt::OsRng).unwrap();

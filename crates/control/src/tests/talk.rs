@@ -257,3 +257,31 @@ async fn pings_and_requests_to_this_node() {
     );
     assert_eq!(asked["Type"], "disco");
 }
+
+#[tokio::test]
+async fn over_tls_where_plain_http_is_closed() {
+    let fake = Fake::start_tls().await;
+    let (client, mut events) = fake.client(LONG);
+    client.login(login(1));
+    fake.asked().await.answer(200, "{}");
+    assert!(matches!(next(&mut events).await, Event::Registered(_)));
+    // The second dial starts with TLS at once.
+    fake.cut();
+    client.login(login(2));
+    fake.asked().await.answer(200, "{}");
+    while let Event::RegisterFailed { .. } = next(&mut events).await {}
+}
+
+#[tokio::test]
+async fn a_server_that_was_set_up_anew() {
+    let fake = Fake::start().await;
+    let (client, mut events) = fake.client(LONG);
+    client.start_map(map(1));
+    let stream = fake.asked_in_earnest().await.stream();
+    stream.send(message(SELF_NODE)).unwrap();
+    assert!(matches!(next(&mut events).await, Event::Map(_)));
+    fake.change_key();
+    let asked = async { fake.asked_in_earnest().await.answer(404, "node not found") };
+    let news = async { while let Event::MapDown { .. } = next(&mut events).await {} };
+    tokio::join!(asked, news);
+}
