@@ -131,7 +131,7 @@ fn expected(refusal: &Refusal) -> bool {
             HandshakeError::Replayed
                 | HandshakeError::TooSoon
                 | HandshakeError::Unexpected
-                // A late cookie reply answers a message that is no longer the last.
+                // A late cookie reply answers a message that others followed.
                 | HandshakeError::Forged
         ),
         Refusal::Data(error) => matches!(error, OpenError::Replayed | OpenError::Expired),
