@@ -94,6 +94,15 @@ fn steady(json: &str) -> Vec<String> {
     lines
 }
 
+/// Without direct paths, which may or may not have come up between two runs.
+fn relayed_only() -> TailscaledOptions {
+    let env = vec![("TS_DEBUG_ALWAYS_USE_DERP".to_owned(), "1".to_owned())];
+    TailscaledOptions {
+        env,
+        ..TailscaledOptions::default()
+    }
+}
+
 fn have_programs(test: &str) -> bool {
     [
         "TS_HEADSCALE",
@@ -118,8 +127,7 @@ fn commands_answer_as_the_originals_do() {
     };
     let headscale = headscale(TEST, &options).expect("headscale");
     let key = headscale.auth_key(&headscale.create_user("ann"), &[]);
-    let [a, b] =
-        [(); 2].map(|()| go_tailscaled(TEST, &TailscaledOptions::default()).expect("tailscaled"));
+    let [a, b] = [(); 2].map(|()| go_tailscaled(TEST, &relayed_only()).expect("tailscaled"));
     let (a, b) = (
         Node {
             test: TEST,
@@ -363,6 +371,54 @@ fn logged_out(a: &Node<'_>) {
             .then_some(())
     });
     a.same(&["status"]);
+}
+
+#[test]
+fn who_must_log_in_is_shown_where() {
+    const TEST: &str = "who_must_log_in_is_shown_where";
+    if !have_programs(TEST) {
+        return;
+    }
+    let headscale = headscale(TEST, &HeadscaleOptions::default()).expect("headscale");
+    let server = format!("--login-server={}", headscale.url());
+    let shown = |outcome: &Outcome| {
+        // The last part of the URL is a secret of this login; the picture of it is not built.
+        let (stdout, stderr) = (&outcome.stdout, &outcome.stderr);
+        let lines = stdout
+            .lines()
+            .chain(stderr.lines())
+            .filter(|line| !line.starts_with("Warning: client") && !line.contains("\"QR\":"));
+        let lines = lines.map(|line| match line.split_once("/register/") {
+            Some((before, after)) => format!(
+                "{before}/register/...{}",
+                after.trim_start_matches(|c: char| c.is_alphanumeric() || "-_".contains(c))
+            ),
+            None => line.to_owned(),
+        });
+        (outcome.code, stdout.is_empty(), lines.collect::<Vec<_>>())
+    };
+    for args in [
+        &["up", &server, "--timeout=8s"][..],
+        &["up", &server, "--timeout=8s", "--json"],
+    ] {
+        let [ours, theirs] = [true, false].map(|is_ours| {
+            let daemon = go_tailscaled(TEST, &TailscaledOptions::default()).expect("tailscaled");
+            let node = Node {
+                test: TEST,
+                daemon: &daemon,
+            };
+            shown(&if is_ours {
+                node.ours(args)
+            } else {
+                node.theirs(args)
+            })
+        });
+        assert_eq!(ours, theirs, "tailscale {args:?}");
+        assert!(
+            ours.2.iter().any(|line| line.contains("/register/...")),
+            "{ours:?}"
+        );
+    }
 }
 
 #[test]
