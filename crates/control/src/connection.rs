@@ -163,11 +163,20 @@ impl Connector {
             .body(Full::new(body))
             .map_err(|_| Error::Url(format!("`{url}` is no url")))?;
         *request.headers_mut() = headers;
-        let mut sender = self.sender().await?;
-        sender
+        let broken = |source| Error::Connection { what, source };
+        let mut failed = match self.sender().await?.try_send_request(request).await {
+            Ok(response) => return Ok(response),
+            Err(failed) => failed,
+        };
+        // The connection was found dead before anything was sent, so that sending again cannot ask twice.
+        let Some(request) = failed.take_message() else {
+            return Err(broken(failed.into_error()));
+        };
+        self.sender()
+            .await?
             .send_request(request)
             .await
-            .map_err(|source| Error::Connection { what, source })
+            .map_err(broken)
     }
 
     /// Sends a request and reads its answer, of at most `max` bytes.

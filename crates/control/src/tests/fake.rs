@@ -162,6 +162,10 @@ impl Fake {
         self.connections.lock().unwrap().clear();
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(super) fn client(&self, silence_max: Duration) -> (Client, mpsc::Receiver<Event>) {
         let trusted = self
             .cert
@@ -169,20 +173,27 @@ impl Fake {
             .flat_map(|cert| cert.chain.clone())
             .collect();
         let scheme = if self.cert.is_some() { "https" } else { "http" };
-        let config = ClientConfig {
-            server_url: format!("{scheme}://{}/base", self.address),
-            machine_key: MachinePrivate::from_bytes([3; 32]),
-            dialer: Arc::new(Dialer::with_roots(
-                DialConfig::default(),
-                Roots::with_extra(trusted),
-            )),
-            paused: false,
-            force_443: false,
-            disco_key: DiscoPublic::from_bytes([5; 32]),
-            c2n: C2nRouter::new(),
-        };
-        Client::start_with(config, silence_max).unwrap()
+        let url = format!("{scheme}://{}/base", self.address);
+        let dialer = Dialer::with_roots(DialConfig::default(), Roots::with_extra(trusted));
+        client_with(url, dialer, silence_max)
     }
+}
+
+pub(super) fn client_with(
+    server_url: String,
+    dialer: Dialer,
+    silence_max: Duration,
+) -> (Client, mpsc::Receiver<Event>) {
+    let config = ClientConfig {
+        server_url,
+        machine_key: MachinePrivate::from_bytes([3; 32]),
+        dialer: Arc::new(dialer),
+        paused: false,
+        force_443: false,
+        disco_key: DiscoPublic::from_bytes([5; 32]),
+        c2n: C2nRouter::new(),
+    };
+    Client::start_with(config, silence_max).unwrap()
 }
 
 fn answer(

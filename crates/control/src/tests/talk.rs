@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tailcfg::go::Secret;
 
-use super::fake::{Fake, SELF_NODE, hostinfo, key, login, map, message, next};
+use super::fake::{Fake, SELF_NODE, client_with, hostinfo, key, login, map, message, next};
 use crate::{Event, LoginRequest};
 
 const LONG: Duration = Duration::from_secs(120);
@@ -284,4 +284,34 @@ async fn a_server_that_was_set_up_anew() {
     let asked = async { fake.asked_in_earnest().await.answer(404, "node not found") };
     let news = async { while let Event::MapDown { .. } = next(&mut events).await {} };
     tokio::join!(asked, news);
+}
+
+#[tokio::test]
+async fn through_a_proxy() {
+    let fake = Fake::start().await;
+    let to = fake.address();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let env = [(
+        "HTTP_PROXY".to_owned(),
+        listener.local_addr().unwrap().to_string(),
+    )];
+    // Whatever name is asked for, the way leads to the server, which takes absolute targets.
+    let _proxy = rt::Task::spawn("test proxy", async move {
+        let mut tunnels = Vec::new();
+        while let Ok((mut from, _)) = listener.accept().await {
+            tunnels.push(rt::Task::spawn("test tunnel", async move {
+                let mut to = tokio::net::TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            }));
+        }
+    });
+    let dialer = transport::Dialer::new(transport::DialConfig {
+        egress: None,
+        proxy: transport::ProxyConfig::from_env(&env.into()),
+    });
+    let url = "http://control.invalid:8080/base".to_owned();
+    let (client, mut events) = client_with(url, dialer, LONG);
+    client.login(login(1));
+    fake.asked().await.answer(200, "{}");
+    assert!(matches!(next(&mut events).await, Event::Registered(_)));
 }
