@@ -52,6 +52,8 @@ pub(crate) enum Effect {
     CloseLink { link: LinkId },
     /// Tell a link whether it leads home.
     NotePreferred { link: LinkId, home: bool },
+    /// Have all links ask for a sign of life, and connect anew if none comes.
+    CheckLinks,
     /// Hand frames to a link.
     Push { link: LinkId, batch: Batch },
     /// Tell the brain.

@@ -146,7 +146,8 @@ impl Engine {
         self.command(Command::SetMapStreaming(streaming));
     }
 
-    /// Our links changed: probes the relays anew, all of them if the change is `major`.
+    /// Our links changed: measures the relays anew. After a `major` change all of them, and each relay link must show within
+    /// 3 s that it is still alive, or is made anew.
     pub fn link_changed(&self, major: bool) {
         self.command(Command::LinkChanged { major });
     }
@@ -275,6 +276,7 @@ impl Shell {
                     link.queue.set_home(home);
                 }
             }
+            Effect::CheckLinks => self.links.values().for_each(|link| link.queue.check()),
             Effect::Push { link, batch } => {
                 let dropped = match self.links.get(&link) {
                     Some(link) => link.queue.push(batch),

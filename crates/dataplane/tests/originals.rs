@@ -1,5 +1,7 @@
 //! Our engine in a tailnet of the originals: headscale, Go's derper and a Go node, which has no other path than the relay.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Engines over a real relay on loopback: TLS with a pin, STUN, frames, restarts.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 mod common;
 
 use std::time::Duration;
@@ -149,6 +151,63 @@ async fn dropping_the_engine_ends_its_streams_and_events() {
     });
     assert!(matches!(ended.await, Ok(Err(_) | Ok(0))));
     drop(theirs);
+}
+
+async fn later(frozen: &mut tokio::sync::watch::Receiver<usize>, born: usize) {
+    let _ = frozen.wait_for(|now| *now > born).await.map(|_| ());
+}
+
+/// A way to the relay whose old connections can go dead without being closed, as after a change of networks.
+async fn way_to(
+    relay: std::net::SocketAddr,
+    frozen: tokio::sync::watch::Receiver<usize>,
+) -> (u16, Task) {
+    let listener = tokio::net::TcpListener::bind(ANY).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let task = Task::spawn("way", async move {
+        let mut carried = Vec::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = tokio::net::TcpStream::connect(relay).await.unwrap();
+            let mut frozen = frozen.clone();
+            let born = *frozen.borrow();
+            carried.push(Task::spawn("carry", async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = later(&mut frozen, born) => std::future::pending().await,
+                }
+            }));
+        }
+    });
+    (port, task)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_link_is_found_after_a_change_of_networks() {
+    let cert = SharedCert::new();
+    let key = NodePrivate::generate(&mut OsRng);
+    let relay = relay(&key, ANY.parse().unwrap(), &cert).await;
+    let (freeze, frozen) = tokio::sync::watch::channel(0);
+    let (port, _way) = way_to(relay.addr, frozen).await;
+    let mut map = (*map(&relay)).clone();
+    for node in map
+        .regions
+        .values_mut()
+        .flat_map(|region| &mut region.nodes)
+    {
+        node.derp_port = port;
+    }
+    let mut nodes = nodes(2, &map.into()).await;
+    reachable(&nodes, 0, 1).await;
+    // A link that lives passes the check.
+    nodes[0].engine.link_changed(true);
+    reachable(&nodes, 0, 1).await;
+    freeze.send_replace(1);
+    for node in &mut nodes {
+        node.engine.link_changed(true);
+        wait_for(node, connected(false)).await;
+        wait_for(node, connected(true)).await;
+    }
+    reachable(&nodes, 0, 1).await;
 }
 
 /// Nobody in between may make an engine spin or hold memory: a relay that says anything but the protocol.

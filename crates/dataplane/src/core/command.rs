@@ -12,8 +12,8 @@ use packet::tsmp;
 use tokio::sync::oneshot;
 use wireguard::{Gate, Identity, IndexTable};
 
-use super::Core;
 use super::pings::{PingReply, Token};
+use super::{Core, Effect};
 use crate::{EngineStatus, Firewall, Network, PeerStatus, PingError, PingKind, PingRequest};
 
 #[derive(Debug)]
@@ -41,7 +41,12 @@ impl Core {
             Command::SetFirewall(firewall) => self.set_firewall(firewall),
             Command::SetDerpRunning(running) => self.magic.set_running(running, now),
             Command::SetMapStreaming(streaming) => self.magic.set_map_streaming(streaming),
-            Command::LinkChanged { major } => self.magic.handle_link_change(major, now),
+            Command::LinkChanged { major } => {
+                self.magic.handle_link_change(major, now);
+                if major {
+                    self.effects.push(Effect::CheckLinks);
+                }
+            }
             Command::Ping(request, reply) => self.ping(request, reply),
             // An asker who is gone needs no answer.
             Command::Status(reply) => drop(reply.send(self.status())),

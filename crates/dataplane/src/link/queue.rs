@@ -80,6 +80,7 @@ struct State {
 pub(crate) struct SendQueue {
     state: Mutex<State>,
     filled: Notify,
+    checked: Notify,
 }
 
 impl SendQueue {
@@ -101,6 +102,23 @@ impl SendQueue {
         derp::put::note_preferred(&mut state.control, home);
         drop(state);
         self.filled.notify_one();
+    }
+
+    /// Asks the server for a sign of life. [`checked`](Self::checked) resolves, so that the reader knows.
+    pub(crate) fn check(&self) {
+        let mut state = self.lock();
+        if state.moved.is_none() {
+            return;
+        }
+        derp::put::ping(&mut state.control, [0; 8]);
+        drop(state);
+        self.filled.notify_one();
+        self.checked.notify_one();
+    }
+
+    /// Resolves when the server was asked for a sign of life.
+    pub(crate) async fn checked(&self) {
+        self.checked.notified().await;
     }
 
     /// Puts a batch in; says how many packets were dropped for it.
@@ -139,6 +157,16 @@ impl SendQueue {
         let congested = moves && state.bytes > HIGH_WATER;
         state.watched |= congested;
         congested
+    }
+
+    /// There is a connection. That the one before was to give a sign of life does not matter any more.
+    pub(crate) async fn connected(&self) {
+        tokio::select! {
+            biased;
+            () = self.checked.notified() => {}
+            () = std::future::ready(()) => {}
+        }
+        self.lock().moved = Some(rt::now());
     }
 
     /// There is no connection. What was meant for its server says nothing to the next.

@@ -26,6 +26,8 @@ use crate::relays::{RelayStream, Relays};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that has said nothing for this long is dead: it should have said that it lives.
 const SILENCE: Duration = KEEP_ALIVE.saturating_mul(2);
+/// A server that was asked for a sign of life gives it within this time.
+const CHECK: Duration = Duration::from_secs(3);
 /// Waits between attempts stay below this at first, so that a relay that is back is noticed soon,
 const FIRST_CAP: Duration = Duration::from_secs(2);
 /// for so many failures,
@@ -130,6 +132,7 @@ impl Running {
             Ok(Err(error)) => return (error, Duration::ZERO),
             Err(_) => return (LinkError::Timeout, Duration::ZERO),
         };
+        self.config.queue.connected().await;
         self.tell(LinkEvent::Connected);
         tracing::info!("derp-{}: connected", self.config.region.id);
         let (read, write) = tokio::io::split(connected.io);
@@ -206,12 +209,27 @@ impl Running {
             if let Err(error) = self.handle_frames(&mut decoder, announced).await {
                 return error.into();
             }
-            match timeout(SILENCE, io.read(decoder.reader().room())).await {
-                Ok(Ok(0)) => return unexpected_end(),
-                Ok(Ok(n)) => decoder.reader().filled(n),
-                Ok(Err(error)) => return error.into(),
-                Err(_) => return LinkError::Silent,
+            match self.read_some(&mut io, decoder.reader().room()).await {
+                Ok(0) => return unexpected_end(),
+                Ok(n) => decoder.reader().filled(n),
+                Err(error) => return error,
             }
+        }
+    }
+
+    /// Reads once; gives up after the silence that no living server keeps.
+    async fn read_some(
+        &self,
+        io: &mut (impl AsyncRead + Unpin),
+        room: &mut [u8],
+    ) -> Result<usize, LinkError> {
+        let read = tokio::select! {
+            read = timeout(SILENCE, io.read(room)) => read,
+            () = self.config.queue.checked() => timeout(CHECK, io.read(room)).await,
+        };
+        match read {
+            Ok(read) => Ok(read?),
+            Err(_) => Err(LinkError::Silent),
         }
     }
 

@@ -365,7 +365,7 @@ impl World {
                 self.push(self.now + DELAY * 4, Happens::Connected { node, link });
             }
             Effect::CloseLink { .. } => self.nodes[node].link = None,
-            Effect::NotePreferred { .. } => {}
+            Effect::NotePreferred { .. } | Effect::CheckLinks => {}
             Effect::Push { batch, .. } => self.relay(node, &batch.frames),
             Effect::Event(event) => self.nodes[node].events.push(event),
             Effect::Probe(action) => {
