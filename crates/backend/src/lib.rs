@@ -29,3 +29,6 @@ pub use event::{
     Registered, Target,
 };
 pub use snapshot::Snapshot;
+
+#[cfg(test)]
+mod tests;

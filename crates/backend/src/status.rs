@@ -72,8 +72,8 @@ pub fn compose(snapshot: &Snapshot, engine: &EngineFacts, with_peers: bool) -> S
         magic_dns_suffix: map.suffix().to_owned(),
         magic_dns_enabled: map.dns.proxied,
     });
-    let non_empty = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
-    status.cert_domains = non_empty(&map.dns.cert_domains);
+    let domains = &map.dns.cert_domains;
+    status.cert_domains = (!domains.is_empty()).then(|| domains.clone());
     let records = &map.dns.extra_records;
     status.extra_records = (!records.is_empty()).then(|| records.clone());
     status.exit_node_status = exit_node_status(snapshot, map);

@@ -289,7 +289,8 @@ impl Client {
     pub async fn watch(
         &self,
         mask: WatchMask,
-    ) -> Result<impl Stream<Item = Result<Notify, ClientError>> + Send + Unpin + use<>, ClientError> {
+    ) -> Result<impl Stream<Item = Result<Notify, ClientError>> + Send + Unpin + use<>, ClientError>
+    {
         let lines = self
             .lines(&format!("watch-ipn-bus?mask={}", mask.0))
             .await?;
@@ -305,7 +306,8 @@ impl Client {
     /// Follows the daemon's log, line by line.
     pub async fn log_tap(
         &self,
-    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin + use<>, ClientError> {
+    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin + use<>, ClientError>
+    {
         let lines = self.lines("logtap").await?;
         Ok(Box::pin(stream::unfold(lines, |mut lines| async move {
             let line = lines.next().await?;
@@ -389,9 +391,13 @@ impl Client {
             .header("host", crate::HOST)
             .header("tailscale-cap", LOCAL_CAP)
             .body(Full::new(body))
-            .map_err(|error| ClientError::Encode(format!("write a request for `{path}`: {error}")))?;
+            .map_err(|error| {
+                ClientError::Encode(format!("write a request for `{path}`: {error}"))
+            })?;
         if let Some(reason) = &self.reason {
-            request.headers_mut().insert("x-tailscale-reason", reason.clone());
+            request
+                .headers_mut()
+                .insert("x-tailscale-reason", reason.clone());
         }
         Ok(request)
     }

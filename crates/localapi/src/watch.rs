@@ -17,10 +17,10 @@ pub fn for_subscriber(
 ) -> Option<Arc<Notify>> {
     let wants_changes = mask.intersects(WatchMask::PEER_CHANGES | WatchMask::PEER_PATCHES);
     let wants_patches = mask.intersects(WatchMask::PEER_PATCHES);
-    let strip_changes = !wants_changes
-        && !(message.peers_changed.is_empty()
-            && message.peers_removed.is_empty()
-            && message.user_profiles.is_empty());
+    let has_changes = !message.peers_changed.is_empty()
+        || !message.peers_removed.is_empty()
+        || !message.user_profiles.is_empty();
+    let strip_changes = has_changes && !wants_changes;
     let strip_patches = !wants_patches && !message.peer_changed_patch.is_empty();
     let strip_state =
         !mask.intersects(WatchMask::PEER_WIREGUARD_STATE) && !message.peer_state.is_empty();
