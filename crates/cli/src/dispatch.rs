@@ -34,7 +34,7 @@ fn finish(error: Error, args: &[String], context: &mut Context<'_>) -> u8 {
             if context.env.uid.is_some_and(|uid| uid != 0) {
                 context.err(format!(
                     "\n\nUse 'sudo tailscale {}'.\nTo not require root, use 'sudo tailscale set --operator=$USER' once.",
-                    args.join(" ")
+                    mask_keys(&args.join(" "))
                 ));
             }
             context.err("\n");
@@ -109,15 +109,14 @@ async fn dispatch(args: &[String], context: &mut Context<'_>) -> Result<(), Erro
 
 /// The flags of a command that is not built are not known: only a leading request for help is.
 fn unbuilt_flags(rest: &[String]) -> Result<Parsed, Stop> {
-    let help = rest
-        .first()
-        .is_some_and(|arg| matches!(arg.as_str(), "-h" | "--h" | "-help" | "--help"));
-    let first: &[String] = if rest.first().is_some_and(|arg| arg.starts_with('-')) && !help {
-        &[]
-    } else {
+    let first = rest.first().map_or("", String::as_str);
+    let help = matches!(first, "-h" | "--h" | "-help" | "--help");
+    let known = if help || !first.starts_with('-') {
         rest
+    } else {
+        &[]
     };
-    FlagSet::new("").read(first.iter().cloned())
+    FlagSet::new("").read(known.iter().cloned())
 }
 
 fn stopped(stop: &Stop, command: &Command, flags: &FlagSet, context: &mut Context<'_>) -> Error {

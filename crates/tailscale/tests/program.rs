@@ -5,6 +5,10 @@
     reason = "the program itself is what is tested"
 )]
 
+#[cfg(unix)]
+#[path = "../../cli/tests/common/canned.rs"]
+mod canned;
+
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
@@ -116,4 +120,49 @@ fn nc_does_not_wait_for_a_terminal() {
     );
     drop(typing);
     daemon.join().expect("the daemon");
+}
+
+/// Ctrl-C while `up` waits: the daemon goes on, and the user is told that nobody waits.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_the_wait() {
+    use canned::{CannedDaemon, answer, stream};
+    let status = r#"{"BackendState":"NeedsLogin"}"#;
+    let daemon = CannedDaemon::start(
+        "1",
+        vec![
+            answer("GET /localapi/v0/status", 200, status),
+            answer("GET /localapi/v0/prefs", 200, "{}"),
+            answer("POST /localapi/v0/check-prefs", 200, "{}"),
+            answer("POST /localapi/v0/start", 204, ""),
+            answer("POST /localapi/v0/login-interactive", 204, ""),
+            stream(
+                "GET /localapi/v0/watch-ipn-bus?mask=0",
+                &[r#"{"BrowseToURL":"https://login.test/a"}"#],
+            ),
+        ],
+    );
+    let mut command = tailscale(&["--socket", &daemon.socket().display().to_string(), "up"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("run");
+    let mut told = std::io::BufReader::new(child.stderr.take().expect("piped"));
+    let mut seen = String::new();
+    while !seen.contains("https://login.test/a") {
+        assert_ne!(
+            std::io::BufRead::read_line(&mut told, &mut seen).expect("read"),
+            0,
+            "{seen}"
+        );
+    }
+    let killed = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .expect("kill");
+    assert!(killed.success());
+    seen.clear();
+    told.read_to_string(&mut seen).expect("read");
+    assert_eq!(
+        (child.wait().expect("ended").code(), seen.trim()),
+        (Some(1), "context canceled")
+    );
+    assert_eq!(daemon.commands().len(), 3);
 }
