@@ -3,7 +3,12 @@
 use host::Wall;
 use keys::MachinePrivate;
 use netmap::MapSession;
-use tailcfg::MapResponse;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tailcfg::{
+    EarlyNoise, Hostinfo, MapRequest, MapResponse, Node, OverTlsPublicKeyResponse, PingRequest,
+    RegisterRequest, RegisterResponse, WhoIsResponse,
+};
 use ts2021::{EarlyReader, Initiator, MapFrames, Responder, Session};
 
 /// Initiations and answers: nothing that was not made with the right keys is accepted.
@@ -111,5 +116,32 @@ pub(crate) fn map_response(data: &[u8]) {
         let again = serde_json::from_str::<MapResponse>(&text).expect("and read again");
         assert_eq!(serde_json::to_string(&again).expect("written"), text);
         let _ = session.apply(response, Wall::from_unix_secs(1_700_000_000 + n as i64));
+    }
+}
+
+/// One of the protocol's other messages, chosen by the first byte: it means the same when written and read again.
+pub(crate) fn wire_json(data: &[u8]) {
+    fn stable<T: Serialize + DeserializeOwned>(json: &[u8]) {
+        let Ok(value) = serde_json::from_slice::<T>(json) else {
+            return;
+        };
+        let text = serde_json::to_string(&value).expect("what was read can be written");
+        let again = serde_json::from_str::<T>(&text).expect("and read again");
+        assert_eq!(serde_json::to_string(&again).expect("written"), text);
+    }
+    let Some((which, json)) = data.split_first() else {
+        return;
+    };
+    match which {
+        b'0' => stable::<RegisterRequest>(json),
+        b'1' => stable::<RegisterResponse>(json),
+        b'2' => stable::<MapRequest>(json),
+        b'3' => stable::<PingRequest>(json),
+        b'4' => stable::<Node>(json),
+        b'5' => stable::<Hostinfo>(json),
+        b'6' => stable::<WhoIsResponse>(json),
+        b'7' => stable::<OverTlsPublicKeyResponse>(json),
+        b'8' => stable::<EarlyNoise>(json),
+        _ => {}
     }
 }

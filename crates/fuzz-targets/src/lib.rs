@@ -24,6 +24,7 @@ pub const TARGETS: &[Target] = &[
     ("http_head", local::http_head),
     ("ip", packets::ip),
     ("key_texts", local::key_texts),
+    ("localapi", local::localapi),
     ("map_frames", control::map_frames),
     ("map_response", control::map_response),
     ("netstack", packets::netstack),
@@ -34,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("ts2021_handshake", control::ts2021_handshake),
     ("ts2021_records", control::ts2021_records),
     ("tsmp", packets::tsmp),
+    ("wire_json", control::wire_json),
     ("wireguard_datagram", tunnel::datagram),
     ("wireguard_damage", tunnel::damage),
 ];

@@ -1,6 +1,8 @@
 //! What comes from this machine: arguments, files, local requests; and texts of keys, which come from everywhere.
 
+use bytes::Bytes;
 use goflag::FlagSet;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ipn::Prefs;
 use keys::{
     ChallengePublic, DiscoPublic, LockPublic, MachinePrivate, MachinePublic, NodePrivate,
@@ -74,4 +76,37 @@ pub(crate) fn state_file(data: &[u8]) {
     if let Ok(once) = os::store::rewrite(data) {
         assert_eq!(os::store::rewrite(&once), Ok(once));
     }
+}
+
+/// The method, a space, the target, a line feed, headers (`name:value`, one per line), an empty line, the body: a request
+/// is read, or refused, the same each time.
+pub(crate) fn localapi(data: &[u8]) {
+    let end = data.windows(2).position(|two| two == b"\n\n");
+    let (head, body) = match end {
+        Some(end) => (&data[..end], &data[end + 2..]),
+        None => (data, &[][..]),
+    };
+    let Ok(head) = std::str::from_utf8(head) else {
+        return;
+    };
+    let mut lines = head.split('\n');
+    let Some((method, target)) = lines.next().and_then(|line| line.split_once(' ')) else {
+        return;
+    };
+    let Ok(method) = method.parse::<Method>() else {
+        return;
+    };
+    let mut headers = HeaderMap::new();
+    for line in lines.take(16) {
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+            headers.append(name, value);
+        }
+    }
+    let body = Bytes::copy_from_slice(body);
+    let first = localapi::routes::read(&method, target, &headers, body.clone());
+    let second = localapi::routes::read(&method, target, &headers, body);
+    assert_eq!(first.is_ok(), second.is_ok());
 }

@@ -1,8 +1,10 @@
 //! Every name that the originals know, what it needs, and how it is read.
 
-use http::{Method, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
 
-use crate::request::{self, Parts, Request};
+use crate::request::{self, Parts, Request, decode};
+use crate::server::PREFIX;
 use crate::{ApiError, Right};
 
 /// One name with some of its methods.
@@ -347,5 +349,29 @@ pub(crate) fn find<'a>(path: &'a str, method: &Method) -> Option<Found<'a>> {
             rest,
             takes_method: taking.is_some(),
         })
+    })
+}
+
+/// Reads a request as the server does, without asking who sent it and without serving it: for tests of the readers.
+/// `target` is the path, and a query if there is one.
+pub fn read(
+    method: &Method,
+    target: &str,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Request, ApiError> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let found = path
+        .strip_prefix(PREFIX)
+        .and_then(|name| find(name, method))
+        .ok_or_else(|| ApiError::not_found("404 page not found"))?;
+    let name = found.route.name.trim_end_matches('/');
+    let read = found.route.read.ok_or_else(|| ApiError::not_built(name))?;
+    let rest = decode(found.rest, false).ok_or_else(|| ApiError::bad_request("bad path"))?;
+    read(&Parts {
+        rest,
+        query,
+        headers,
+        body,
     })
 }

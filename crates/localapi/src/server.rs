@@ -76,7 +76,7 @@ fn own_uid() -> u32 {
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-const PREFIX: &str = "/localapi/v0/";
+pub(crate) const PREFIX: &str = "/localapi/v0/";
 
 async fn answer(
     handler: Arc<dyn Handler>,
