@@ -110,6 +110,7 @@ impl Backend {
             health_texts: Arc::default(),
             hostinfo: Arc::clone(&hostinfo),
             client_version: None,
+            in_map_poll: false,
             peerapi_ports: (0, 0),
         };
         Self {
@@ -198,9 +199,7 @@ impl Backend {
         match event {
             EngineEvent::HomeDerp(region) => {
                 facts.home_derp = region;
-                if let Some(info) = &mut self.net_info {
-                    info.preferred_derp = region.into();
-                }
+                self.net_info.get_or_insert_default().preferred_derp = region.into();
             }
             EngineEvent::Live { derps, peers } => {
                 self.live = Live { derps, peers };
@@ -492,6 +491,7 @@ impl Backend {
             health_texts: reuse(&old.health_texts, self.health.texts(at.now)),
             hostinfo: Arc::clone(&self.hostinfo),
             client_version: self.client_version.clone(),
+            in_map_poll: self.health.facts.in_map_poll,
             peerapi_ports: self.peerapi_ports,
         });
     }

@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub hostinfo: Arc<Hostinfo>,
     /// What is known of newer versions.
     pub client_version: Option<ClientVersion>,
+    /// Whether the long poll with the control server is open.
+    pub in_map_poll: bool,
     /// Ports of our own API for peers, on our IPv4 and on our IPv6 address; 0 if it is not there.
     pub peerapi_ports: (u16, u16),
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use filter::{Filter, Flows, LocalSet, Rules};
 use host::Wall;
-use ipn::{
-    ExitNodeStatus, PeerStatus, State, Status, TaildropTarget, TailnetStatus, WhoIsResponse,
-};
+use ipn::{ExitNodeStatus, PeerStatus, Status, TailnetStatus, WhoIsResponse};
+use ipnet::IpNet;
 use keys::NodePublic;
 use netmap::{NetMap, Peer};
+use packet::addr::is_tailscale_ip;
 use tailcfg::go::GoTime;
-use tailcfg::{CapMap, Hostinfo, UserProfile, cap};
+use tailcfg::{CapMap, Hostinfo, UserId, UserProfile};
 
 use crate::{Snapshot, derive};
 
@@ -56,7 +56,10 @@ pub fn compose(snapshot: &Snapshot, engine: &EngineFacts, with_peers: bool) -> S
         have_node_key: snapshot.node_key.is_some(),
         auth_url: snapshot.auth_url.clone(),
         health: Some(snapshot.health_texts.to_vec()),
-        client_version: snapshot.client_version.clone(),
+        client_version: snapshot
+            .client_version
+            .clone()
+            .filter(|_| snapshot.prefs.auto_update.check),
         ..Status::default()
     };
     let Some(map) = &snapshot.netmap else {
@@ -77,14 +80,21 @@ pub fn compose(snapshot: &Snapshot, engine: &EngineFacts, with_peers: bool) -> S
     let records = &map.dns.extra_records;
     status.extra_records = (!records.is_empty()).then(|| records.clone());
     status.exit_node_status = exit_node_status(snapshot, map);
+    if !snapshot.prefs.route_all && any_routes(map) {
+        status
+            .health
+            .get_or_insert_default()
+            .push(ACCEPT_ROUTES_OFF.to_owned());
+    }
+    let is_shown = |id: &UserId| with_peers || *id == map.self_node.user;
+    let users: BTreeMap<_, _> = map
+        .users
+        .iter()
+        .filter(|(id, _)| is_shown(id))
+        .map(|(id, user)| (*id, UserProfile::clone(user)))
+        .collect();
+    status.user = (!users.is_empty()).then_some(users);
     if with_peers {
-        let mut users: BTreeMap<_, _> = map
-            .users
-            .iter()
-            .map(|(id, user)| (*id, UserProfile::clone(user)))
-            .collect();
-        users.entry(map.self_node.user).or_default();
-        status.user = Some(users);
         let peers: BTreeMap<_, _> = map
             .peers
             .iter()
@@ -95,10 +105,18 @@ pub fn compose(snapshot: &Snapshot, engine: &EngineFacts, with_peers: bool) -> S
     status
 }
 
+/// What users of subnets overlook.
+const ACCEPT_ROUTES_OFF: &str = "Some peers are advertising routes but --accept-routes is false";
+
+/// Whether any peer routes for others.
+fn any_routes(map: &NetMap) -> bool {
+    let mut routes = map.peers.iter().flat_map(|peer| &*peer.primary_routes);
+    routes.any(|net| net.prefix_len() != net.max_prefix_len() || !is_tailscale_ip(net.addr()))
+}
+
 /// Ourselves before anybody told us who we are.
 fn anonymous_self(snapshot: &Snapshot) -> PeerStatus {
     PeerStatus {
-        public_key: snapshot.node_key.unwrap_or(NodePublic::ZERO),
         host_name: snapshot.hostinfo.hostname.clone(),
         os: snapshot.hostinfo.os.clone(),
         addrs: Some(Vec::new()),
@@ -108,7 +126,8 @@ fn anonymous_self(snapshot: &Snapshot) -> PeerStatus {
 
 fn own_status(snapshot: &Snapshot, map: &NetMap) -> PeerStatus {
     let node = &map.self_node;
-    let mut own = node_status(map, node, &snapshot.hostinfo);
+    let mut own = node_status(map, node, &node.hostinfo());
+    own.os.clone_from(&snapshot.hostinfo.os);
     let region = snapshot
         .hostinfo
         .net_info
@@ -120,17 +139,14 @@ fn own_status(snapshot: &Snapshot, map: &NetMap) -> PeerStatus {
             .and_then(|region| u16::try_from(region).ok())
             .unwrap_or(0),
     );
-    own.in_network_map = true;
-    own.online = node.online.unwrap_or_default();
+    own.online = snapshot.in_map_poll;
     own.addrs = Some(node.endpoints.iter().map(ToString::to_string).collect());
-    own.peer_api_url = peer_api_urls(node, snapshot.peerapi_ports.0, snapshot.peerapi_ports.1);
-    let names = node.cap_map.keys().cloned();
-    own.capabilities = std::iter::once(CAPABILITIES_NOTICE.to_owned())
-        .chain(names)
-        .collect();
-    own.cap_map = (*node.cap_map).clone();
-    if snapshot.state != State::Running {
-        own.online = false;
+    own.peer_api_url = peer_api_urls(node, snapshot.peerapi_ports);
+    if !node.cap_map.is_empty() {
+        let names = node.cap_map.keys().cloned();
+        own.capabilities = std::iter::once(CAPABILITIES_NOTICE.to_owned())
+            .chain(names)
+            .collect();
     }
     own
 }
@@ -142,12 +158,6 @@ fn peer_status(
     engine: &EngineFacts,
 ) -> PeerStatus {
     let hostinfo = peer.hostinfo();
-    let mut status = node_status(map, peer, &hostinfo);
-    status.relay = region_code(map, peer.home_derp);
-    status.addrs = Some(Vec::new());
-    status.exit_node =
-        !snapshot.prefs.exit_node_id.is_empty() && *peer.stable_id == *snapshot.prefs.exit_node_id;
-    status.exit_node_option = offers_exit_node(peer);
     let port = |name: &str| {
         let found = hostinfo
             .services
@@ -155,11 +165,18 @@ fn peer_status(
             .find(|service| service.proto == name);
         found.map_or(0, |service| service.port)
     };
-    status.peer_api_url = peer_api_urls(peer, port("peerapi4"), port("peerapi6"));
-    status.taildrop_target = taildrop_target(snapshot, map, peer, &hostinfo);
-    status.sharee_node = hostinfo.sharee_node;
-    status.in_network_map = true;
-    status.in_magic_sock = !peer.expired;
+    let mut status = PeerStatus {
+        relay: region_code(map, peer.home_derp),
+        online: peer.online.unwrap_or_default(),
+        last_seen: peer.last_seen.unwrap_or_default(),
+        exit_node: !peer.stable_id.is_empty() && *peer.stable_id == *snapshot.prefs.exit_node_id,
+        peer_api_url: peer_api_urls(peer, (port("peerapi4"), port("peerapi6"))),
+        sharee_node: hostinfo.sharee_node,
+        in_magic_sock: !peer.expired,
+        alt_sharer_user_id: peer.sharer,
+        location: hostinfo.location.as_deref().cloned(),
+        ..node_status(map, peer, &hostinfo)
+    };
     if let Some(facts) = engine.peers.get(&peer.key) {
         add_facts(&mut status, facts);
     }
@@ -186,35 +203,43 @@ fn add_facts(status: &mut PeerStatus, facts: &PeerFacts) {
 
 /// What ourselves and peers have in common.
 fn node_status(map: &NetMap, node: &Peer, hostinfo: &Hostinfo) -> PeerStatus {
-    let list = |nets: &[ipnet::IpNet]| (!nets.is_empty()).then(|| nets.to_vec());
-    let is_offline = node.online == Some(false);
-    let host_name = match hostinfo.hostname.is_empty() {
-        true => ipn::dns::trim_suffix(&node.name, map.suffix()).to_owned(),
-        false => hostinfo.hostname.clone(),
-    };
+    let list = |nets: &[IpNet]| (!nets.is_empty()).then(|| nets.to_vec());
+    let addresses = derive::peers::addresses(node).into_iter();
+    let is_self = Arc::as_ptr(&map.self_node) == std::ptr::from_ref(node);
     PeerStatus {
         id: node.stable_id.to_string(),
         node_id: node.id.0,
         public_key: node.key,
-        host_name,
+        host_name: hostinfo.hostname.clone(),
         dns_name: node.name.to_string(),
         os: hostinfo.os.clone(),
         user_id: node.user,
-        alt_sharer_user_id: node.sharer,
-        tailscale_ips: Some(derive::peers::addresses(node)),
-        allowed_ips: Some(node.allowed_ips.to_vec()),
+        tailscale_ips: Some(
+            addresses
+                .filter(|ip| is_self || is_tailscale_ip(*ip))
+                .collect(),
+        ),
+        allowed_ips: list(&node.allowed_ips),
         tags: (!node.tags.is_empty()).then(|| node.tags.to_vec()),
         primary_routes: list(&node.primary_routes),
         created: node.created,
-        last_seen: node.last_seen.filter(|_| is_offline).unwrap_or_default(),
-        online: node.online.unwrap_or_default(),
-        cap_map: BTreeMap::new(),
-        ssh_host_keys: hostinfo.ssh_host_keys.clone(),
+        exit_node_option: offers_exit_node(node),
+        cap_map: (*node.cap_map).clone(),
+        ssh_host_keys: match is_self {
+            true => Vec::new(),
+            false => hostinfo.ssh_host_keys.clone(),
+        },
+        in_network_map: true,
         expired: node.expired,
-        key_expiry: node.key_expiry,
-        location: hostinfo.location.as_deref().cloned(),
+        key_expiry: node.key_expiry.map(rounded),
         ..PeerStatus::default()
     }
+}
+
+/// Compat: to the nearest second, as the originals show it.
+fn rounded(time: GoTime) -> GoTime {
+    const SECOND: i128 = 1_000_000_000;
+    GoTime::from_unix_nanos((time.unix_nanos() + SECOND / 2).div_euclid(SECOND) * SECOND)
 }
 
 fn region_code(map: &NetMap, region: u16) -> String {
@@ -230,53 +255,25 @@ fn offers_exit_node(peer: &Peer) -> bool {
     default(true) && default(false)
 }
 
-fn peer_api_urls(node: &Peer, port_v4: u16, port_v6: u16) -> Option<Vec<String>> {
-    let urls = derive::peers::addresses(node).into_iter().filter_map(|ip| {
-        let port = if ip.is_ipv4() { port_v4 } else { port_v6 };
-        (port != 0).then(|| format!("http://{}", SocketAddr::new(ip, port)))
-    });
-    Some(urls.collect())
+fn peer_api_urls(node: &Peer, ports: (u16, u16)) -> Option<Vec<String>> {
+    let urls: Vec<String> = derive::peers::addresses(node)
+        .into_iter()
+        .filter_map(|ip| {
+            let port = if ip.is_ipv4() { ports.0 } else { ports.1 };
+            (port != 0).then(|| format!("http://{}", SocketAddr::new(ip, port)))
+        })
+        .collect();
+    (!urls.is_empty()).then_some(urls)
 }
 
 fn exit_node_status(snapshot: &Snapshot, map: &NetMap) -> Option<ExitNodeStatus> {
     let id = &snapshot.prefs.exit_node_id;
-    if id.is_empty() {
-        return None;
-    }
-    let peer = map.peers.by_stable_id(id);
+    let peer = map.peers.by_stable_id(id).filter(|_| !id.is_empty())?;
     Some(ExitNodeStatus {
         id: id.clone(),
-        online: peer.is_some_and(|peer| peer.online == Some(true)),
-        tailscale_ips: peer.map(|peer| peer.addresses.to_vec()),
+        online: peer.online == Some(true),
+        tailscale_ips: Some(peer.addresses.to_vec()),
     })
-}
-
-/// Whether files could be sent to it, by the originals' order of questions.
-fn taildrop_target(
-    snapshot: &Snapshot,
-    map: &NetMap,
-    peer: &Peer,
-    hostinfo: &Hostinfo,
-) -> TaildropTarget {
-    let port = hostinfo
-        .services
-        .iter()
-        .any(|service| service.proto.starts_with("peerapi"));
-    if snapshot.state != State::Running {
-        TaildropTarget::NOT_RUNNING
-    } else if !map.self_node.has_cap(cap::FILE_SHARING) {
-        TaildropTarget::MISSING_CAP
-    } else if peer.online != Some(true) {
-        TaildropTarget::OFFLINE
-    } else if peer.user != map.self_node.user {
-        TaildropTarget::OWNED_BY_OTHER_USER
-    } else if hostinfo.os == "tvOS" {
-        TaildropTarget::UNSUPPORTED_OS
-    } else if !port {
-        TaildropTarget::NO_PEER_API
-    } else {
-        TaildropTarget::AVAILABLE
-    }
 }
 
 /// Who has this address: ourselves or a peer.
@@ -295,11 +292,14 @@ pub fn whois_key(snapshot: &Snapshot, key: &NodePublic) -> Option<WhoIsResponse>
 }
 
 fn who(map: &NetMap, node: &Peer) -> Option<WhoIsResponse> {
-    let user = map.users.get(&node.user)?;
+    let user = map
+        .users
+        .get(&node.user)
+        .map(|user| UserProfile::clone(user));
     let caps = node.ips().next().map(|src| peer_caps(map, src));
     Some(WhoIsResponse {
         node: Some(Box::new(node.to_wire(map.suffix()))),
-        user_profile: Some(UserProfile::clone(user)),
+        user_profile: Some(user.unwrap_or_default()),
         cap_map: caps.filter(|caps| !caps.is_empty()),
     })
 }
