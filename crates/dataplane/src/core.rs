@@ -89,6 +89,7 @@ pub(crate) struct Core {
     relays: RelayStates,
     /// Frames of this round, not yet handed to their links.
     sends: BTreeMap<LinkId, Batch>,
+    last_batch_len: usize,
     effects: Vec<Effect>,
 }
 
@@ -119,6 +120,7 @@ impl Core {
             next_ping: 0,
             relays: RelayStates::default(),
             sends: BTreeMap::new(),
+            last_batch_len: 0,
             effects: Vec::new(),
         }
     }
@@ -168,7 +170,7 @@ impl Core {
         self.turn_stack(congested);
         self.drain_magic();
         for (link, batch) in std::mem::take(&mut self.sends) {
-            self.effects.push(Effect::Push { link, batch });
+            self.push(link, batch);
         }
         std::mem::take(&mut self.effects)
     }
@@ -189,6 +191,9 @@ impl Core {
                 Output::SendDerp { link, to, packet } => self.send_frame(link, &to, &packet),
                 Output::HomeChanged(region) => {
                     self.metrics.home_derp_region_id.set(i64::from(region));
+                    if let Some(home) = self.magic.region(region) {
+                        tracing::info!("home is now derp-{region} ({})", home.code);
+                    }
                     self.event(EngineEvent::HomeDerp(region));
                 }
                 Output::Probe(action) => self.effects.push(Effect::Probe(action)),

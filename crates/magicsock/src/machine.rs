@@ -198,11 +198,11 @@ impl Magicsock {
         }
     }
 
-    /// A peer told us its disco key inside the tunnel. When the same key comes by configuration, it is no sign of a restart.
-    pub fn note_advertised(&mut self, id: PeerId, disco: DiscoPublic) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.advertised = Some(disco);
-        }
+    /// A peer told us its disco key inside the tunnel, so it is reached by disco even while control is not. The session by
+    /// which it came is as new as the key: when the same key comes by configuration, it is no sign of a restart.
+    pub fn handle_advertised(&mut self, id: PeerId, disco: DiscoPublic) {
+        self.peers.set_disco(id, disco);
+        self.boxes.keep_only(&self.peers);
     }
 
     /// A link's connection broke, or could not be made; it tries again by itself. The relay may have restarted, so who was

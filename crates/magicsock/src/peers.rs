@@ -15,15 +15,15 @@ pub(crate) const ACTIVE: Duration = Duration::from_secs(45);
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) key: NodePublic,
+    /// The disco key in use.
     pub(crate) disco: DiscoPublic,
+    /// The disco key of the last configuration. The one in use is newer if the peer told us inside the tunnel.
+    configured: DiscoPublic,
     /// 0 if unknown.
     pub(crate) home: u16,
     /// The link on which its packets arrived last.
     pub(crate) heard_on: Option<LinkId>,
     pub(crate) last_send: Option<Instant>,
-    /// A disco key that the peer itself told us inside the tunnel. When the network map follows, the session is as new as
-    /// the key and must live on.
-    pub(crate) advertised: Option<DiscoPublic>,
 }
 
 /// How a peer is doing.
@@ -81,29 +81,41 @@ impl Peers {
             return Change::None;
         };
         old.home = config.home_derp;
-        let before = old.disco;
-        if before == config.disco {
+        if old.configured == config.disco {
             return Change::None;
         }
-        old.disco = config.disco;
-        let told_us = old.advertised.take() == Some(config.disco);
-        self.unindex_disco(before, config.id);
-        self.index_disco(config.disco, config.id);
-        if before.is_zero() || told_us {
-            Change::None
-        } else {
+        let known = !old.configured.is_zero();
+        old.configured = config.disco;
+        let changed = self.set_disco(config.id, config.disco);
+        if known && changed {
             Change::Restarted
+        } else {
+            Change::None
         }
+    }
+
+    /// Uses another disco key for a peer; says whether it is another one.
+    pub(crate) fn set_disco(&mut self, id: PeerId, disco: DiscoPublic) -> bool {
+        let Some(peer) = self.by_id.get_mut(&id) else {
+            return false;
+        };
+        let before = std::mem::replace(&mut peer.disco, disco);
+        if before == disco {
+            return false;
+        }
+        self.unindex_disco(before, id);
+        self.index_disco(disco, id);
+        true
     }
 
     fn insert(&mut self, config: &PeerConfig) {
         let peer = Peer {
             key: config.key,
             disco: config.disco,
+            configured: config.disco,
             home: config.home_derp,
             heard_on: None,
             last_send: None,
-            advertised: None,
         };
         self.by_key.insert(config.key, config.id);
         self.by_id.insert(config.id, peer);

@@ -230,7 +230,7 @@ impl Core {
             }
             Some(tsmp::Message::DiscoKey(key)) => {
                 if !key.is_zero() {
-                    self.magic.note_advertised(peer, key);
+                    self.magic.handle_advertised(peer, key);
                     self.event(EngineEvent::DiscoAdvertised { peer, key });
                 }
                 true

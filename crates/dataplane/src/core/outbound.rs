@@ -10,6 +10,7 @@ use packet::{IpView, PeerId};
 use wireguard::{Output, Session};
 
 use super::{Core, Effect};
+use crate::link::Batch;
 
 /// The tunnel's MTU: padding must not make a packet longer.
 const MTU: usize = 1280;
@@ -48,7 +49,7 @@ impl Core {
         let Some(route) = self.magic.route(peer, now) else {
             return self.drop_out(1);
         };
-        let batch = self.sends.entry(route.link).or_default();
+        let batch = self.batch(route.link);
         let frame = batch.begin(&route.to);
         match session.seal(now, packet, MTU, &mut batch.frames) {
             Ok(look) => {
@@ -78,19 +79,29 @@ impl Core {
     }
 
     pub(super) fn send_frame(&mut self, link: LinkId, to: &NodePublic, datagram: &[u8]) {
-        let batch = self.sends.entry(link).or_default();
+        let batch = self.batch(link);
         let frame = batch.begin(to);
         batch.frames.extend_from_slice(datagram);
         batch.finish(frame);
         self.push_if_full(link);
     }
 
+    fn batch(&mut self, link: LinkId) -> &mut Batch {
+        let like = self.last_batch_len;
+        self.sends.entry(link).or_insert_with(|| Batch::like(like))
+    }
+
     fn push_if_full(&mut self, link: LinkId) {
         if self.sends.get(&link).is_some_and(|batch| batch.is_full())
             && let Some(batch) = self.sends.remove(&link)
         {
-            self.effects.push(Effect::Push { link, batch });
+            self.push(link, batch);
         }
+    }
+
+    pub(super) fn push(&mut self, link: LinkId, batch: Batch) {
+        self.last_batch_len = batch.frames.len();
+        self.effects.push(Effect::Push { link, batch });
     }
 
     fn note_tx(&mut self, peer: PeerId, len: usize) {

@@ -31,6 +31,14 @@ pub(crate) struct OpenFrame {
 }
 
 impl Batch {
+    /// A batch with room for as much as the last one took, if that was not little.
+    pub(crate) fn like(last_len: usize) -> Self {
+        Self {
+            frames: Vec::with_capacity(last_len.min(BATCH_LEN + 4096)),
+            packets: 0,
+        }
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.frames.len() >= BATCH_LEN
     }

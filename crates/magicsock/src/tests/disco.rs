@@ -193,12 +193,34 @@ fn a_new_disco_key_means_a_restart_unless_the_peer_said_so_itself() {
     world.nodes[0].ms.upsert_peer(&config);
     assert!(restarted(&mut world));
     config.disco = other_disco(2);
-    world.nodes[0].ms.note_advertised(id(1), config.disco);
+    world.nodes[0].ms.handle_advertised(id(1), config.disco);
     world.nodes[0].ms.upsert_peer(&config);
     assert!(!restarted(&mut world));
     config.disco = other_disco(3);
     world.nodes[0].ms.upsert_peer(&config);
     assert!(restarted(&mut world));
+    // Control repeats what it knew before the peer spoke to us: no news.
+    world.nodes[0].ms.handle_advertised(id(1), other_disco(4));
+    world.nodes[0].ms.upsert_peer(&config);
+    assert!(!restarted(&mut world));
+}
+
+#[test]
+fn a_peer_that_told_us_its_new_key_is_pinged_with_it() {
+    let mut world = ready(10);
+    let mut stale = world.peer(1, 1);
+    stale.disco = other_disco(1);
+    world.nodes[0].ms.upsert_peer(&stale);
+    world.drain(0);
+    world.ping(0, 1, 1);
+    world.run(SEC * 6);
+    let key = world.nodes[1].ms.disco_key();
+    world.nodes[0].ms.handle_advertised(id(1), key);
+    world.nodes[0].ms.upsert_peer(&stale);
+    world.ping(0, 1, 2);
+    world.run(SEC);
+    let pongs = [(1, Err(PingFailure::TimedOut)), (2, Ok(1))];
+    assert_eq!(world.nodes[0].pongs(), pongs);
 }
 
 #[test]

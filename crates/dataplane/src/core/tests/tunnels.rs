@@ -4,6 +4,7 @@ use std::task::{Context, Poll, Waker};
 use metrics::{DropReason, Path};
 use packet::tsmp::{self, RejectReason};
 use packet::{IpView, Proto};
+use proptest::prelude::*;
 
 use super::world::*;
 use crate::core::Command;
@@ -398,4 +399,36 @@ fn running_is_reported_once_the_first_attempt_has_ended() {
     assert_eq!(live(&world), [(1, 1), (1, 0)]);
     world.command(0, Command::SetDerpRunning(false));
     assert_eq!(live(&world).last(), Some(&(0, 0)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever a relay and a peer send, the engine lives, answers nothing that is not authentic, and goes on.
+    #[test]
+    fn junk_of_any_kind_changes_nothing(
+        junk in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..20),
+        kinds in proptest::collection::vec(0u8..5, 20),
+        inner in proptest::collection::vec(any::<u8>(), 0..120),
+    ) {
+        let mut world = World::new(2);
+        world.ping(0, 1, PingKind::Icmp, SEC).unwrap().unwrap();
+        let from = world.nodes[0].key.public();
+        for (mut packet, kind) in junk.into_iter().zip(kinds) {
+            if let Some(head) = packet.first_chunk_mut::<4>() {
+                *head = [kind, 0, 0, 0];
+            }
+            world.inject(from, 1, packet);
+        }
+        // An authentic peer with a broken stack.
+        world.send_raw(0, 1, &inner);
+        let mut nearly = inner.clone();
+        if let Some(first) = nearly.first_mut() {
+            *first = 0x45;
+        }
+        world.send_raw(0, 1, &nearly);
+        world.run(SEC);
+        prop_assert!(world.ping(0, 1, PingKind::Icmp, SEC).unwrap().is_ok());
+        prop_assert!(world.ping(1, 0, PingKind::Tsmp, SEC).unwrap().is_ok());
+    }
 }

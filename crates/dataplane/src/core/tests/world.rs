@@ -251,6 +251,14 @@ impl World {
         self.settle(node);
     }
 
+    /// Has the node send any bytes through its tunnel.
+    pub(crate) fn send_raw(&mut self, node: usize, to: usize, packet: &[u8]) {
+        let clocks = self.clocks();
+        self.nodes[node].core.set_clocks(clocks);
+        self.nodes[node].core.send_to_peer(id(to), packet);
+        self.settle(node);
+    }
+
     /// Puts a datagram into the relay as if `src` had sent it.
     pub(crate) fn inject(&mut self, src: NodePublic, to: usize, packet: Vec<u8>) {
         let to = self.nodes[to].key.public();
