@@ -42,6 +42,8 @@ pub(crate) struct Tailnet {
     derp_map: Arc<DerpMap>,
     filter: Arc<Vec<FilterRule>>,
     views: ChunkMap<NodeId, Arc<NodeView>>,
+    /// The owners of nodes, past ones included.
+    profiles: Arc<BTreeMap<UserId, UserProfile>>,
 }
 
 /// Why an order of the administrator or a request of a node cannot be carried out.
@@ -82,6 +84,7 @@ impl Tailnet {
             derp_map: Arc::new(derp_map),
             filter: Arc::new(vec![FilterRule::allow_all()]),
             views: ChunkMap::default(),
+            profiles: Arc::default(),
         }
     }
 
@@ -134,15 +137,10 @@ impl Tailnet {
 
     /// What all may know at this moment.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let users: BTreeMap<UserId, UserProfile> = self
-            .nodes
-            .values()
-            .map(|node| (node.owner(), self.user_profile(node.owner())))
-            .collect();
         Snapshot {
             domain: self.domain.clone(),
             nodes: self.views.clone(),
-            users: Arc::new(users),
+            users: Arc::clone(&self.profiles),
             derp_map: Arc::clone(&self.derp_map),
             filter: Arc::clone(&self.filter),
         }
@@ -152,6 +150,11 @@ impl Tailnet {
     fn refresh(&mut self, id: NodeId) {
         match self.nodes.get(&id) {
             Some(node) => {
+                let owner = node.owner();
+                if !self.profiles.contains_key(&owner) {
+                    let profile = self.user_profile(owner);
+                    Arc::make_mut(&mut self.profiles).insert(owner, profile);
+                }
                 let view = Arc::new(NodeView::new(node, &self.domain));
                 if self.views.get(&id) != Some(&view) {
                     self.views.insert(id, view);

@@ -60,6 +60,7 @@ async fn server_key(server: &Server) -> MachinePublic {
 
 async fn upgraded(server: &Server, initiation: &[u8]) -> Stream {
     let stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    stream.set_nodelay(true).unwrap();
     let header = STANDARD.encode(initiation);
     let request = UpgradeRequest {
         method: "POST",

@@ -1,5 +1,6 @@
 //! A sorted map whose copies share what they have in common.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 const CHUNK: usize = 128;
 
 type Chunk<K, V> = Arc<Vec<(K, V)>>;
+type Entries<'a, K, V> = Vec<&'a (K, V)>;
 
 /// A sorted map in chunks. `clone` is one reference count; a change of one entry copies one chunk of at most 128
 /// entries, and the list of chunks, if they are shared.
@@ -147,12 +149,65 @@ impl<K: Ord + Clone, V: Clone> ChunkMap<K, V> {
         self.iter().next()
     }
 
+    /// What may differ from an older copy: for each such key, the value there and the value here. Costs as much as was
+    /// changed since; entries of a chunk that was copied come even if they are equal.
+    pub fn since<'a>(&'a self, old: &'a Self) -> Vec<(&'a K, Option<&'a V>, Option<&'a V>)> {
+        let (before, after) = Self::unshared(&old.chunks, &self.chunks);
+        let mut before = before.into_iter().peekable();
+        let mut after = after.into_iter().peekable();
+        let mut out = Vec::new();
+        loop {
+            let order = match (before.peek(), after.peek()) {
+                (Some((b, _)), Some((a, _))) => b.cmp(a),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => return out,
+            };
+            let was = before.next_if(|_| order.is_le());
+            let is = after.next_if(|_| order.is_ge());
+            if let Some((key, _)) = was.or(is) {
+                out.push((key, was.map(|(_, v)| v), is.map(|(_, v)| v)));
+            }
+        }
+    }
+
+    /// The entries of each side's chunks that the other side does not have.
+    fn unshared<'a>(
+        mut old: &'a [Chunk<K, V>],
+        mut new: &'a [Chunk<K, V>],
+    ) -> (Entries<'a, K, V>, Entries<'a, K, V>) {
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        loop {
+            match (old.split_first(), new.split_first()) {
+                (Some((o, rest_o)), Some((n, rest_n))) if Arc::ptr_eq(o, n) => {
+                    (old, new) = (rest_o, rest_n);
+                }
+                // A chunk that both have starts with the same key on both sides, so the lower one has no partner.
+                (Some((o, rest)), other)
+                    if other.is_none_or(|(n, _)| first_key(o) <= first_key(n)) =>
+                {
+                    before.extend(o.iter());
+                    old = rest;
+                }
+                (_, Some((n, rest))) => {
+                    after.extend(n.iter());
+                    new = rest;
+                }
+                (_, None) => return (before, after),
+            }
+        }
+    }
+
     /// The chunk that holds the key if any does; the last one for keys beyond all.
     fn chunk_of(&self, key: &K) -> usize {
         self.chunks
             .partition_point(|chunk| chunk.first().is_some_and(|(first, _)| first <= key))
             .saturating_sub(1)
     }
+}
+
+fn first_key<K, V>(chunk: &Chunk<K, V>) -> Option<&K> {
+    chunk.first().map(|(key, _)| key)
 }
 
 impl<K, V> Default for ChunkMap<K, V> {
@@ -222,17 +277,35 @@ mod tests {
         );
     }
 
+    /// What `since` names turns the older copy into the newer one.
+    fn check_since(new: &ChunkMap<u16, usize>, old: &ChunkMap<u16, usize>) {
+        let since = new.since(old);
+        assert!(since.is_sorted_by(|a, b| a.0 < b.0));
+        let mut patched: BTreeMap<u16, usize> = old.iter().map(|(k, v)| (*k, *v)).collect();
+        for (key, was, is) in since {
+            assert_eq!(patched.remove(key).as_ref(), was);
+            patched.extend(is.map(|is| (*key, *is)));
+        }
+        assert!(new.iter().eq(patched.iter()));
+    }
+
     proptest! {
         #[test]
-        fn behaves_as_a_btree_map(steps in prop::collection::vec((any::<bool>(), 0u16..600), 0..2000)) {
+        fn behaves_as_a_btree_map(steps in prop::collection::vec((any::<bool>(), 0u16..600), 0..1200)) {
             let mut map = ChunkMap::new();
             let mut model = BTreeMap::new();
+            let mut snapshot = (map.clone(), model.clone());
             for (step, (insert, key)) in steps.into_iter().enumerate() {
-                let snapshot = (map.clone(), model.clone());
+                if step % 50 == 0 {
+                    snapshot = (map.clone(), model.clone());
+                }
                 if insert {
                     prop_assert_eq!(map.insert(key, step), model.insert(key, step));
                 } else {
                     prop_assert_eq!(map.remove(&key), model.remove(&key));
+                }
+                if step % 7 == 0 {
+                    check_since(&map, &snapshot.0);
                 }
                 prop_assert_eq!(map.len(), model.len());
                 prop_assert_eq!(map.get(&key), model.get(&key));

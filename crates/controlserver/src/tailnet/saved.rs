@@ -109,6 +109,7 @@ impl Tailnet {
             derp_map: Arc::new(derp_map),
             filter: Arc::new(saved.filter),
             views: Default::default(),
+            profiles: Arc::default(),
         };
         let ids: Vec<NodeId> = tailnet.nodes.keys().copied().collect();
         for id in ids {

@@ -102,8 +102,11 @@ impl Snapshot {
     /// What a client that knows `old` must be told. `None` if there is nothing.
     pub(crate) fn delta(&self, old: &Self, id: NodeId) -> Option<MapResponse> {
         let mut out = MapResponse::default();
-        for (peer, view) in self.nodes.iter() {
-            let known = old.nodes.get(peer);
+        for (peer, known, view) in self.nodes.since(&old.nodes) {
+            let Some(view) = view else {
+                out.peers_removed.push(*peer);
+                continue;
+            };
             if known.is_some_and(|known| Arc::ptr_eq(known, view)) {
                 continue;
             }
@@ -119,13 +122,11 @@ impl Snapshot {
                 None => out.peers_changed.push(view.node.clone()),
             }
         }
-        let gone = old.nodes.keys().filter(|peer| !self.contains(**peer));
-        out.peers_removed = gone.copied().collect();
-        let new_users = self
-            .users
-            .iter()
-            .filter(|(id, user)| old.users.get(id) != Some(user));
-        out.user_profiles = new_users.map(|(_, user)| user.clone()).collect();
+        if !Arc::ptr_eq(&self.users, &old.users) {
+            let users = self.users.iter();
+            let new = users.filter(|(id, user)| old.users.get(id) != Some(user));
+            out.user_profiles = new.map(|(_, user)| user.clone()).collect();
+        }
         if !Arc::ptr_eq(&self.derp_map, &old.derp_map) {
             out.derp_map = Some(Box::new((*self.derp_map).clone()));
         }
