@@ -474,7 +474,9 @@ impl Backend {
             .flatten()
             .chain(expiry)
             .chain(self.health.next_timeout(at.now))
-            .min();
+            .min()
+            // What is due and cannot be done yet must not keep the machine awake.
+            .map(|wake| wake.max(at.now + MIN_WAIT));
         let old = &self.snapshot;
         let prefs = self.profiles.prefs().without_secrets();
         let session = self.session.as_ref();
@@ -527,6 +529,9 @@ fn reuse<T: PartialEq>(old: &Arc<T>, new: T) -> Arc<T> {
         Arc::new(new)
     }
 }
+
+/// The shortest sleep.
+const MIN_WAIT: Duration = Duration::from_millis(100);
 
 /// So long after a key ran out it is looked at.
 const EXPIRY_SLACK: Duration = Duration::from_secs(10);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipn::{DEFAULT_CONTROL_URL, Empty, NetworkProfile, Notify, Persist, Prefs, State};
 use keys::{LockPrivate, NodePrivate};
-use netmap::{NetMap, NetMapChange, Patch};
+use netmap::{NetMap, NetMapChange, Peer};
 use tailcfg::cap;
 
 use crate::backend::Moment;
@@ -365,22 +365,19 @@ impl Backend {
             message.self_change = Some(Arc::new(map.self_node.to_wire(suffix)));
         }
         if self.wants_peers {
-            let wire = |peer: &Arc<netmap::Peer>| Arc::new(peer.to_wire(suffix));
-            match change {
-                NetMapChange::Full(_) => {
-                    message.peers_changed = map.peers.iter().map(wire).collect()
-                }
-                NetMapChange::Patch(Patch {
-                    changed, removed, ..
-                }) => {
-                    message.peers_changed = changed.iter().map(wire).collect();
-                    message.peers_removed = removed.iter().map(|id| id.0).collect();
-                }
+            let whole: Vec<&Arc<Peer>> = match change {
+                NetMapChange::Full(_) => map.peers.iter().collect(),
+                NetMapChange::Patch(patch) => patch.changed.iter().collect(),
+            };
+            if let NetMapChange::Patch(patch) = change {
+                message.peers_removed = patch.removed.iter().map(|id| id.0).collect();
             }
-            let users = map.users.iter();
-            message.user_profiles = users
-                .map(|(id, user)| (*id, tailcfg::UserProfile::clone(user)))
+            let owners = whole.iter().filter_map(|peer| map.users.get(&peer.user));
+            message.user_profiles = owners
+                .map(|user| (user.id, tailcfg::UserProfile::clone(user)))
                 .collect();
+            let wire = whole.iter().map(|peer| Arc::new(peer.to_wire(suffix)));
+            message.peers_changed = wire.collect();
         }
         if message != Notify::default() {
             self.notify(message);

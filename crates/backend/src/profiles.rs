@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use host::Wall;
-use ipn::{LoginProfile, NetworkProfile, Persist, Prefs, is_login_server_synonym};
+use ipn::{
+    DEFAULT_CONTROL_URL, LoginProfile, NetworkProfile, Persist, Prefs, is_login_server_synonym,
+};
 use keys::MachinePrivate;
 use rand_core::CryptoRng;
 use tailcfg::go::{self, GoTime};
@@ -102,8 +104,9 @@ impl Profiles {
             return Ok(fresh_prefs());
         };
         let mut prefs = Prefs::from_stored(bytes).map_err(|error| format!("`{key}`: {error}"))?;
-        if is_login_server_synonym(&prefs.control_url) {
-            // Compat: the default is kept as nothing, so that a later default counts.
+        let url = &prefs.control_url;
+        if is_login_server_synonym(url) && url != DEFAULT_CONTROL_URL {
+            // Compat: a former default must not outlive the present one.
             prefs.control_url.clear();
         }
         Ok(prefs)

@@ -34,6 +34,9 @@ impl Fake {
                 Reply::json_tabs(&*prefs)
             }
             Request::CheckPrefs(_) => Reply::json(&ipn::CheckPrefsResponse::default()),
+            Request::WatchBus(WatchMask::ENGINE_UPDATES) => {
+                Ok(Reply::Notifies(stream::pending().boxed()))
+            }
             Request::WatchBus(_) => Ok(Reply::Notifies(
                 stream::iter([Arc::new(Notify {
                     state: Some(State::Running),
@@ -445,4 +448,16 @@ async fn the_originals_command_line_is_content() {
         );
     }
     assert!(!daemon.fake.prefs.lock().unwrap().want_running);
+}
+
+/// Clients act only once they know that they are subscribed.
+#[tokio::test]
+async fn a_subscription_is_confirmed_before_there_is_news() {
+    let daemon = Daemon::start();
+    let mut bus = daemon
+        .client()
+        .watch(WatchMask::ENGINE_UPDATES)
+        .await
+        .unwrap();
+    assert!(bus.next().now_or_never().is_none());
 }

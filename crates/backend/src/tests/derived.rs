@@ -169,3 +169,33 @@ fn status_whois_and_names() {
         Some(vec![[100, 64, 0, 2].into()])
     );
 }
+
+#[test]
+fn who_follows_peers_is_told_of_them() {
+    let mut world = world_with(&[]);
+    let told = |world: &mut World, peers: &[Arc<Peer>]| {
+        let change = world.map("node1", 1, |_, map| {
+            for peer in peers {
+                map.peers.insert(Arc::clone(peer));
+            }
+        });
+        let event = Event::Control {
+            client: world.client,
+            event: ControlEvent::NetMap(change),
+        };
+        world
+            .brain
+            .handle(event, world.now, world.wall, &mut world.rng);
+        let mut names = Vec::new();
+        while let Some(effect) = world.brain.poll_effect() {
+            if let Effect::Notify(message) = effect {
+                names.extend(message.peers_changed.iter().map(|node| node.name.clone()));
+                assert!(message.user_profiles.is_empty() || message.user_profiles.contains_key(&1));
+            }
+        }
+        names
+    };
+    assert_eq!(told(&mut world, &[peer(2, &[])]), Vec::<String>::new());
+    world.send(Event::PeerWatchers(true));
+    assert_eq!(told(&mut world, &[peer(2, &[])]), ["p2.tail.example."]);
+}
