@@ -120,28 +120,38 @@ impl Gate {
         fresh && equal(&mac(self.cookie(source).as_slice(), &[covered]), mac2)
     }
 
-    /// Takes from the budgets. A proven source has only its own; an unproven one needs room in the common one too.
+    /// Takes from the budgets. A proven source has only its own; an unproven one needs room in the common one too, but
+    /// takes from that only while it has room in its own: a flood from one source must not empty it for the others.
     fn spend(&mut self, source: Source, proven: bool, now: Instant) -> bool {
-        let room = self.sources.len() < MAX_SOURCES || self.sources.contains_key(&source);
-        if !proven {
-            let loaded = self
-                .loaded_until
-                .is_some_and(|until| now < until && until.since(now) <= LOADED_FOR);
-            if loaded || !room {
-                return false;
-            }
-            if !self.unproven.take(UNPROVEN, now) {
-                self.loaded_until = Some(now + LOADED_FOR);
-                return false;
-            }
-        } else if !room {
-            // Proven sources are few enough to be real; the common budget bounds them while the table is full.
-            return self.unproven.take(UNPROVEN, now);
+        let known = self.sources.get(&source);
+        if known.is_some_and(|bucket| !bucket.has_room(PER_SOURCE, now)) {
+            return false;
         }
-        self.sources
+        let full = self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source);
+        let common = !proven || full;
+        if common && !self.spend_common(proven, full, now) {
+            return false;
+        }
+        full || self
+            .sources
             .entry(source)
             .or_default()
             .take(PER_SOURCE, now)
+    }
+
+    /// Takes from the budget of those who have none of their own: whose address is unproven, or who find the table full.
+    fn spend_common(&mut self, proven: bool, full: bool, now: Instant) -> bool {
+        let loaded = self
+            .loaded_until
+            .is_some_and(|until| now < until && until.since(now) <= LOADED_FOR);
+        if !proven && (loaded || full) {
+            return false;
+        }
+        let took = self.unproven.take(UNPROVEN, now);
+        if !took && !proven {
+            self.loaded_until = Some(now + LOADED_FOR);
+        }
+        took
     }
 
     fn cookie(&self, source: Source) -> [u8; 16] {
@@ -224,18 +234,23 @@ struct Bucket {
 
 impl Bucket {
     fn take(&mut self, rate: Rate, now: Instant) -> bool {
-        let limit = now + rate.cost * rate.burst;
-        // Beyond the limit lies only what a clock that went back has left: it must not shut anybody out.
-        let full_at = self
-            .full_at
-            .filter(|at| (now..=limit).contains(at))
-            .unwrap_or(now)
-            + rate.cost;
-        if full_at > limit {
-            return false;
+        let full_at = self.full_after_one_more(rate, now);
+        let room = full_at <= now + rate.cost * rate.burst;
+        if room {
+            self.full_at = Some(full_at);
         }
-        self.full_at = Some(full_at);
-        true
+        room
+    }
+
+    fn has_room(&self, rate: Rate, now: Instant) -> bool {
+        self.full_after_one_more(rate, now) <= now + rate.cost * rate.burst
+    }
+
+    /// A time beyond what the burst allows is left by a clock that went back: it must not shut anybody out.
+    fn full_after_one_more(&self, rate: Rate, now: Instant) -> Instant {
+        let plausible = now..=now + rate.cost * rate.burst;
+        let full_at = self.full_at.filter(|at| plausible.contains(at));
+        full_at.unwrap_or(now) + rate.cost
     }
 
     fn is_full(&self, now: Instant) -> bool {

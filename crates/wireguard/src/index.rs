@@ -76,3 +76,6 @@ impl IndexTable {
         self.slots.remove(&index);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,3 +195,46 @@ fn wg_handshake_gets_through_with_a_cookie() {
     pair.pass(Duration::from_millis(900));
     assert_eq!(pair.b.inbox.len(), 1);
 }
+
+/// 20 000 initiations a second, which know our key but nothing else, against one peer that wants a session.
+fn flood(sources: u32) -> Pair {
+    let mut pair = Pair::new(60);
+    let mut jar = CookieJar::new(&pair.b.identity.public());
+    let mut message = [1; 148];
+    message[1..4].fill(0);
+    message[116..].fill(0);
+    jar.authenticate(&mut message, pair.at.now);
+    let mut worked_on = 0;
+    let mut n = 0_u32;
+    let step = Duration::from_millis(1);
+    for millisecond in 0..7500 {
+        for _ in 0..20 {
+            n += 1;
+            let from = source((n % sources >> 14) as u8 + 9, (n % sources) as u16);
+            let verdict = pair.b.gate.admit(
+                &pair.b.identity,
+                &Message::Initiation(Initiation(&message)),
+                from,
+                pair.at.now,
+                &mut pair.b.rng,
+            );
+            worked_on += u32::from(verdict == Admit::Proceed);
+        }
+        if millisecond == 1000 {
+            pair.a_sends(b"first");
+        }
+        pair.pass(step);
+    }
+    assert!(worked_on < 8 * 600, "{worked_on} of {n} cost us work");
+    pair
+}
+
+#[test]
+fn wg_flood_does_not_shut_a_peer_out() {
+    let one = flood(1);
+    assert_eq!(one.b.inbox.len(), 1);
+    assert_eq!(one.a.handshakes, 1, "others do not even notice");
+    let many = flood(10_000);
+    assert_eq!(many.b.inbox.len(), 1);
+    assert!(many.a.handshakes <= 2, "one challenge, one cookie");
+}
