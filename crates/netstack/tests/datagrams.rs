@@ -1,4 +1,8 @@
 //! UDP flows, echo, and packets that nobody should send.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure here is a failure of the test"
+)]
 
 mod sim;
 

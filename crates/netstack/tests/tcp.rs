@@ -1,4 +1,8 @@
 //! Two stacks over a link that loses, doubles, delays and reorders.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure here is a failure of the test"
+)]
 
 mod sim;
 

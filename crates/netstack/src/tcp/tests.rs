@@ -62,7 +62,7 @@ proptest! {
         fin: bool,
         portion in 1usize..1000,
     ) {
-        let stream: Vec<u8> = (0..len).map(|at| (at * 7 >> 2) as u8).collect();
+        let stream: Vec<u8> = (0..len).map(|at| ((at * 7) >> 2) as u8).collect();
         let mut recv = RecvHalf::new(irs, 1 << 20);
         let mut got = Vec::new();
         let mut have = vec![false; len];
