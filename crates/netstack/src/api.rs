@@ -137,7 +137,7 @@ pub enum Error {
     BadAddress,
     /// Every local port is taken.
     NoPorts,
-    /// The datagram does not fit into one packet.
+    /// No packet can carry so long a datagram.
     TooLarge,
     /// Too much is waiting to be sent; try after the next [`poll_transmit`](crate::Netstack::poll_transmit).
     Full,
@@ -149,7 +149,7 @@ impl std::fmt::Display for Error {
             Self::Gone => "the flow is gone",
             Self::BadAddress => "local and remote address do not go together",
             Self::NoPorts => "every local port is taken",
-            Self::TooLarge => "the datagram does not fit into one packet",
+            Self::TooLarge => "no packet can carry so long a datagram",
             Self::Full => "too much is waiting to be sent",
         })
     }
@@ -166,7 +166,7 @@ pub struct Stats {
     pub udp_flows: usize,
     /// Packets that were not well-formed IP, or whose checksum was wrong.
     pub malformed: u64,
-    /// Packets for which there is no use (fragments, unknown protocols, no such flow).
+    /// Packets for which there is no use (unknown protocols, no such flow).
     pub ignored: u64,
     /// TCP segments sent again.
     pub retransmits: u64,

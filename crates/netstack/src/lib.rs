@@ -10,6 +10,7 @@
 
 mod api;
 mod flows;
+mod fragments;
 mod stack;
 mod tcp;
 mod timewait;

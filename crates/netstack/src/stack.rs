@@ -9,6 +9,7 @@ use packet::{Fragment, IpView, Proto};
 use rand_core::CryptoRng;
 
 use crate::flows::{Body, Flow, Flows, Key};
+use crate::fragments::{self, Fragments};
 use crate::tcp::segment::{ACK, HEADER, RST, SYN, Segment};
 use crate::tcp::{Conn, Settings, Signals};
 use crate::timewait::{TimeWait, Verdict};
@@ -33,6 +34,9 @@ pub struct Netstack {
     config: Config,
     flows: Flows,
     time_wait: TimeWait,
+    fragments: Fragments,
+    /// Of the next datagram that has to be cut.
+    fragment_id: u32,
     pending: usize,
     pending_by_source: HashMap<IpAddr, usize>,
     /// Flows that may have something to send, in turn.
@@ -50,6 +54,8 @@ impl Netstack {
             config,
             flows: Flows::default(),
             time_wait: TimeWait::default(),
+            fragments: Fragments::default(),
+            fragment_id: 1,
             pending: 0,
             pending_by_source: HashMap::new(),
             ready: VecDeque::new(),
@@ -91,9 +97,12 @@ impl Netstack {
             self.stats.malformed += 1;
             return;
         };
-        if view.fragment() != Fragment::Whole || !is_host(view.src()) || !is_host(view.dst()) {
+        if !is_host(view.src()) || !is_host(view.dst()) {
             self.stats.ignored += 1;
             return;
+        }
+        if view.fragment() != Fragment::Whole {
+            return self.handle_fragment(&view, now);
         }
         let transport = match view.proto() {
             Proto::UDP => udp_bytes(view.transport()),
@@ -111,6 +120,16 @@ impl Netstack {
             Proto::TCP => self.handle_tcp(&view, now),
             Proto::UDP => self.handle_udp(&view, transport, now),
             _ => self.handle_icmp(&view),
+        }
+    }
+
+    fn handle_fragment(&mut self, view: &IpView<'_>, now: Instant) {
+        if !wire::header_holds(view) {
+            self.stats.malformed += 1;
+            return;
+        }
+        if let Some(whole) = self.fragments.handle(view, now) {
+            self.handle_packet(&whole, now);
         }
     }
 
@@ -276,7 +295,7 @@ impl Netstack {
         })
         .packet(local, remote)
         {
-            self.send_later(remote, answer);
+            self.send_cut(remote, answer);
         }
     }
 
@@ -285,6 +304,7 @@ impl Netstack {
     /// Does what is due. To be called when [`next_timeout`](Self::next_timeout) has passed; harmless at any time.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.time_wait.expire(now);
+        self.fragments.expire(now);
         while let Some(id) = self.flows.pop_due(now) {
             let Some(flow) = self.flows.get_mut(id) else {
                 continue;
@@ -308,10 +328,14 @@ impl Netstack {
 
     /// When [`handle_timeout`](Self::handle_timeout) is wanted next.
     pub fn next_timeout(&self) -> Option<Instant> {
-        [self.flows.next_timeout(), self.time_wait.next_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.flows.next_timeout(),
+            self.time_wait.next_timeout(),
+            self.fragments.next_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     // Out.
@@ -594,31 +618,30 @@ impl Netstack {
 
     /// Sends one datagram on a UDP flow.
     pub fn udp_send(&mut self, id: FlowId, data: &[u8], now: Instant) -> Result<(), Error> {
-        let mtu = self.config.mtu;
-        let full = self.outbox.len() >= MAX_OUTBOX;
+        if self.outbox.len() >= MAX_OUTBOX {
+            return Err(Error::Full);
+        }
         let Some(flow) = self.flows.get_mut(id) else {
             return Err(Error::Gone);
         };
         let Body::Udp(udp) = &mut flow.body else {
             return Err(Error::Gone);
         };
-        if data.len() > max_datagram(mtu, flow.key.local.ip()) {
+        let key = flow.key;
+        if data.len() > max_datagram(key.local.ip()) {
             return Err(Error::TooLarge);
         }
-        if full {
-            return Err(Error::Full);
-        }
         udp.used(now);
-        let mut packet = Vec::with_capacity(mtu);
-        wire::udp(flow.key.local, flow.key.remote, data, &mut packet);
-        let to = flow.key.remote.ip();
-        self.send_later(to, packet);
+        let mut packet =
+            Vec::with_capacity(wire::ip_header_len(key.local.ip()) + wire::UDP_HEADER + data.len());
+        wire::udp(key.local, key.remote, data, &mut packet);
+        self.send_cut(key.remote.ip(), packet);
         Ok(())
     }
 
     /// The largest datagram that [`udp_send`](Self::udp_send) takes from `local`.
     pub fn max_datagram(&self, local: IpAddr) -> usize {
-        max_datagram(self.config.mtu, local)
+        max_datagram(local)
     }
 
     /// The next datagram of a UDP flow.
@@ -645,13 +668,10 @@ impl Netstack {
             data: payload,
         };
         let packet = echo.packet(local, remote).ok_or(Error::BadAddress)?;
-        if packet.len() > self.config.mtu {
-            return Err(Error::TooLarge);
-        }
         if self.outbox.len() >= MAX_OUTBOX {
             return Err(Error::Full);
         }
-        self.send_later(remote, packet);
+        self.send_cut(remote, packet);
         Ok(())
     }
 
@@ -791,6 +811,18 @@ impl Netstack {
         self.send_later(key.remote.ip(), packet);
     }
 
+    /// Sends a packet, in fragments if it is too long.
+    fn send_cut(&mut self, to: IpAddr, packet: Vec<u8>) {
+        if packet.len() <= self.config.mtu {
+            return self.send_later(to, packet);
+        }
+        let id = self.fragment_id;
+        self.fragment_id = id.wrapping_add(1);
+        for fragment in fragments::cut(&packet, self.config.mtu, id) {
+            self.send_later(to, fragment);
+        }
+    }
+
     fn send_later(&mut self, to: IpAddr, packet: Vec<u8>) {
         if self.outbox.len() < MAX_OUTBOX {
             self.outbox.push_back((to, packet));
@@ -800,8 +832,13 @@ impl Netstack {
     }
 }
 
-fn max_datagram(mtu: usize, local: IpAddr) -> usize {
-    mtu.saturating_sub(wire::ip_header_len(local) + wire::UDP_HEADER)
+/// What the length fields can say.
+fn max_datagram(local: IpAddr) -> usize {
+    let header = match local {
+        IpAddr::V4(_) => wire::ip_header_len(local),
+        IpAddr::V6(_) => 0,
+    };
+    usize::from(u16::MAX) - header - wire::UDP_HEADER
 }
 
 /// Whether this is the address of one host.

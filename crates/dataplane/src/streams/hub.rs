@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use host::{Instant, Waker};
 use netstack::{Closed, Error, Event, FlowId, Netstack, Transport};
@@ -19,6 +20,8 @@ use super::udp::UdpShared;
 const MAX_CALLERS: usize = 8192;
 /// Bytes carried from the stack to a stream at a time.
 const SCRATCH: usize = 64 << 10;
+/// How often streams that are quiet give back their buffers.
+const TRIM_EVERY: Duration = Duration::from_secs(5);
 
 /// Connects streams with the flows of one [`Netstack`]. Owned by the engine's thread; dropping it ends all streams.
 pub struct FlowHub {
@@ -27,6 +30,7 @@ pub struct FlowHub {
     flows: HashMap<FlowId, Shared>,
     callers: mpsc::Sender<Incoming>,
     scratch: Vec<u8>,
+    trimmed_at: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +60,7 @@ impl FlowHub {
             flows: HashMap::new(),
             callers,
             scratch: vec![0; SCRATCH],
+            trimmed_at: Instant::ZERO,
         };
         (hub, Dialer::new(queue), IncomingFlows(incoming))
     }
@@ -75,6 +80,10 @@ impl FlowHub {
             self.obey(command, stack, now, rng);
         }
         self.commands = commands;
+        if now.since(self.trimmed_at) >= TRIM_EVERY {
+            self.trimmed_at = now;
+            self.trim();
+        }
         let mut others = Vec::new();
         while let Some(event) = stack.poll_event() {
             match event {
@@ -209,6 +218,14 @@ impl FlowHub {
         };
         if !goes_on {
             self.flows.remove(&id);
+        }
+    }
+
+    fn trim(&self) {
+        for shared in self.flows.values() {
+            if let Shared::Tcp(shared) = shared {
+                shared.trim();
+            }
         }
     }
 

@@ -44,6 +44,8 @@ struct TcpState {
     /// Nobody holds the stream any more.
     released: bool,
     ended: Option<io::ErrorKind>,
+    /// Something was carried since the last [`trim`](TcpShared::trim).
+    used: bool,
     /// The engine has been told to look here.
     posted: bool,
     reader: Option<Waker>,
@@ -128,6 +130,19 @@ impl TcpShared {
         }
     }
 
+    /// Engine: gives back the buffers of a stream that has been quiet since the last time.
+    pub(crate) fn trim(&self) {
+        let mut state = lock(&self.state);
+        if !std::mem::take(&mut state.used) {
+            if state.received.is_empty() {
+                state.received = VecDeque::new();
+            }
+            if state.unsent.is_empty() {
+                state.unsent = VecDeque::new();
+            }
+        }
+    }
+
     /// Engine: carries bytes both ways. False if the hub has no more to do with this flow.
     pub(crate) fn carry(
         &self,
@@ -138,6 +153,7 @@ impl TcpShared {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         state.posted = false;
+        state.used = true;
         let Some(flow) = state.flow else { return true };
         state.carry_out(stack, flow);
         if state.released {

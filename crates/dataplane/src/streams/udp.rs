@@ -31,7 +31,7 @@ pub(crate) struct UdpShared {
 struct UdpState {
     flow: Option<FlowId>,
     ends: Option<(SocketAddr, SocketAddr)>,
-    /// The largest datagram that fits into a packet.
+    /// The largest datagram that can be sent.
     most: usize,
     received: VecDeque<Vec<u8>>,
     unsent: VecDeque<Vec<u8>>,
@@ -158,9 +158,7 @@ impl UdpFlow {
             return Err(why.into());
         }
         if datagram.len() > state.most {
-            return Err(io::Error::other(
-                "datagram does not fit into one packet of the tunnel",
-            ));
+            return Err(io::Error::other("no packet can carry so long a datagram"));
         }
         if state.unsent.len() < LIMIT {
             state.unsent.push_back(datagram.to_vec());
