@@ -49,10 +49,6 @@ impl BrainHandle {
         self.snapshot.borrow().clone()
     }
 
-    /// Follows the snapshots.
-    pub(crate) fn follow(&self) -> watch::Receiver<Arc<Snapshot>> {
-        self.snapshot.clone()
-    }
 }
 
 /// Makes the channel before the brain, so that the engines can be given a handle.

@@ -43,10 +43,6 @@ impl EngineRunner {
         self.engine.set_derp_running(running);
     }
 
-    pub(crate) fn set_map_streaming(&self, streaming: bool) {
-        self.engine.set_map_streaming(streaming);
-    }
-
     pub(crate) fn set_network(&mut self, wanted: &backend::Network) {
         let mut routes = PrefixMap::new();
         for peer in &wanted.peers {
@@ -55,11 +51,12 @@ impl EngineRunner {
             }
         }
         self.routes.store(Arc::new(routes));
+        let firewall = self.firewall(&wanted.filter);
         self.engine.set_network(Some(Arc::new(Network {
             self_addresses: wanted.self_addresses.clone(),
             peers: wanted.peers.clone(),
             derp_map: wanted.derp_map.clone(),
-            firewall: self.firewall(&wanted.filter),
+            firewall,
             peerapi_port_v4: wanted.peerapi_port_v4,
             peerapi_port_v6: wanted.peerapi_port_v6,
         })));

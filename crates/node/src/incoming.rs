@@ -106,19 +106,20 @@ async fn forward_udp(caller: IncomingUdp, proxy_map: ProxyMap) {
     };
     let _registered = socket.local_addr().ok().map(|own| proxy_map.register(Transport::Udp, own, remote));
     let Ok(flow) = caller.accept().await else { return };
+    let mut question = vec![0; 65_535];
     let mut answer = vec![0; 65_535];
     loop {
         tokio::select! {
-            asked = flow.recv() => match asked {
-                Ok(datagram) => {
+            asked = flow.recv(&mut question) => match asked {
+                Ok(len) => {
                     // Nobody may be listening: then it is lost, as on a real network.
-                    let _ = socket.send(&datagram).await;
+                    let _ = socket.send(&question[..len]).await;
                 }
                 Err(_) => return,
             },
             answered = socket.recv(&mut answer) => {
                 if let Ok(len) = answered
-                    && let Err(error) = flow.send(&answer[..len])
+                    && let Err(error) = flow.send(&answer[..len]).await
                 {
                     tracing::trace!("datagram to {remote}: {error}");
                 }

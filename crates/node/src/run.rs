@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub features: Vec<Box<dyn Feature>>,
     /// The environment, for proxies and debugging switches.
     pub environment: BTreeMap<String, String>,
+    /// Where our own proxies listen: they are never used to reach control or relays.
+    pub own_proxies: Vec<SocketAddr>,
 }
 
 /// What the node needs of its machine.
@@ -85,6 +88,7 @@ pub async fn run(config: Config, host: HostParts, tap: LogTap, stop: impl Future
         registry,
         port: config.port,
         environment: config.environment,
+        own_proxies: config.own_proxies,
         host,
         tap,
     })?;
@@ -102,6 +106,7 @@ struct NodeParts {
     registry: Registry,
     port: u16,
     environment: BTreeMap<String, String>,
+    own_proxies: Vec<SocketAddr>,
     host: HostParts,
     tap: LogTap,
 }
@@ -117,12 +122,14 @@ struct Node {
 
 impl Node {
     fn start(parts: NodeParts) -> Result<Self, Error> {
-        let NodeParts { socket, registry, port, environment, host, tap } = parts;
+        let NodeParts { socket, registry, port, environment, own_proxies, host, tap } = parts;
+        let force_443 = environment.get("TS_FORCE_NOISE_443").is_some_and(|value| matches!(value.as_str(), "1" | "t" | "true"));
         let proxy = ProxyConfig::from_env(&environment);
         for problem in &proxy.problems {
             tracing::warn!("proxy settings: {problem}");
         }
         let dialer = Arc::new(Dialer::new(DialConfig { egress: None, proxy }));
+        dialer.set_own_proxies(own_proxies);
         let metrics = Arc::new(UserMetrics::default());
         let (engine, events, flows) = Engine::start(EngineConfig {
             udp: host.udp,
@@ -139,7 +146,7 @@ impl Node {
         let proxy_map = ProxyMap::default();
         let hands = Hands {
             store: host.store,
-            control: ControlRunner::new(Arc::clone(&dialer), engine.disco_key(), brain.clone(), engine.clone()),
+            control: ControlRunner::new(Arc::clone(&dialer), brain.clone(), engine.clone(), force_443),
             engine: EngineRunner::new(engine.clone(), brain.clone(), Arc::clone(&routes)),
             router: host.router,
             dns: host.dns,

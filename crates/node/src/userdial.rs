@@ -105,16 +105,11 @@ struct TunnelFlow(dataplane::UdpFlow);
 
 impl DatagramFlow for TunnelFlow {
     fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
-        Box::pin(std::future::ready(self.0.send(datagram)))
+        Box::pin(self.0.send(datagram))
     }
 
     fn recv<'a>(&'a self, buf: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
-        Box::pin(async move {
-            let datagram = self.0.recv().await?;
-            let len = datagram.len().min(buf.len());
-            buf[..len].copy_from_slice(&datagram[..len]);
-            Ok(len)
-        })
+        Box::pin(self.0.recv(buf))
     }
 
     fn local_addr(&self) -> SocketAddr {

@@ -1,5 +1,6 @@
 //! From the command line to a running node.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -108,6 +109,7 @@ async fn serve(flags: Flags, place: os::paths::StatePlace, tap: LogTap, env: Env
         port: flags.port,
         features: features::list(&flags, no_logs, &log_id, &tap, env),
         environment: std::env::vars().collect(),
+        own_proxies: own_proxies(&flags),
     };
     let host = node::HostParts {
         store,
@@ -116,7 +118,6 @@ async fn serve(flags: Flags, place: os::paths::StatePlace, tap: LogTap, env: Env
         dns: Box::new(os::userspace::Untouched),
         hostinfo,
         uid_of: Box::new(os::process::uid_of),
-        own_uid: os::process::euid(),
     };
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -128,6 +129,14 @@ async fn serve(flags: Flags, place: os::paths::StatePlace, tap: LogTap, env: Env
         tracing::info!("tailscaled got signal {name}; shutting down");
     };
     node::run(config, host, tap, stop).await.map_err(anyhow::Error::msg)
+}
+
+/// A proxy setting of the environment that points at our own proxy would send our connections in a circle.
+fn own_proxies(flags: &Flags) -> Vec<SocketAddr> {
+    [&flags.socks5, &flags.http_proxy]
+        .into_iter()
+        .filter_map(|address| address.replace("localhost", "127.0.0.1").parse().ok())
+        .collect()
 }
 
 /// Go's `strconv.ParseBool`; other words end the daemon, so that a typing error is not a silent "no".

@@ -6,26 +6,26 @@ use std::path::{Path, PathBuf};
 use testkit::originals::{self, Daemon, GoDerper, Headscale, HeadscaleOptions, TailscaledOptions};
 
 /// Our daemon.
-pub fn our_daemon(options: &TailscaledOptions) -> Daemon {
+pub(crate) fn our_daemon(options: &TailscaledOptions) -> Daemon {
     originals::daemon(Path::new(env!("CARGO_BIN_EXE_tailscaled")), options)
 }
 
 /// Our command line, which cargo builds into the same directory.
-pub fn our_cli() -> PathBuf {
+pub(crate) fn our_cli() -> PathBuf {
     let daemon = Path::new(env!("CARGO_BIN_EXE_tailscaled"));
     daemon.with_file_name("tailscale")
 }
 
 /// What a command line said.
 #[derive(Debug)]
-pub struct Said {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs a command line against a daemon.
-pub fn cli(program: &Path, daemon: &Daemon, args: &[&str]) -> Said {
+pub(crate) fn cli(program: &Path, daemon: &Daemon, args: &[&str]) -> Said {
     #[expect(clippy::disallowed_methods, reason = "running the command line is the test")]
     let mut command = std::process::Command::new(program);
     let output = command.arg("--socket").arg(daemon.socket()).args(args).output().unwrap();
@@ -37,32 +37,32 @@ pub fn cli(program: &Path, daemon: &Daemon, args: &[&str]) -> Said {
 }
 
 /// Runs a command line and expects it to succeed.
-pub fn cli_ok(program: &Path, daemon: &Daemon, args: &[&str]) -> String {
+pub(crate) fn cli_ok(program: &Path, daemon: &Daemon, args: &[&str]) -> String {
     let said = cli(program, daemon, args);
     assert_eq!(said.code, Some(0), "{args:?}: {said:?}\n{}", daemon.log());
     said.stdout
 }
 
 /// `status --json`.
-pub fn status(program: &Path, daemon: &Daemon) -> serde_json::Value {
+pub(crate) fn status(program: &Path, daemon: &Daemon) -> serde_json::Value {
     serde_json::from_str(&cli_ok(program, daemon, &["status", "--json"])).unwrap()
 }
 
 /// A node's IPv4 tailnet address.
-pub fn address(program: &Path, daemon: &Daemon) -> String {
+pub(crate) fn address(program: &Path, daemon: &Daemon) -> String {
     cli_ok(program, daemon, &["ip", "-4"]).trim().to_owned()
 }
 
 /// A tailnet of the originals, without nodes.
-pub struct Foreign {
-    pub headscale: Headscale,
-    pub derper: GoDerper,
-    pub go_cli: PathBuf,
-    pub auth_key: String,
+pub(crate) struct Foreign {
+    pub(crate) headscale: Headscale,
+    pub(crate) derper: GoDerper,
+    pub(crate) go_cli: PathBuf,
+    pub(crate) auth_key: String,
 }
 
 /// Starts it, unless a program is missing.
-pub fn foreign(test: &str, policy: Option<&str>) -> Option<Foreign> {
+pub(crate) fn foreign(test: &str, policy: Option<&str>) -> Option<Foreign> {
     let go_cli = originals::program(test, "TS_GO_TAILSCALE")?;
     originals::program(test, "TS_GO_TAILSCALED")?;
     let derper = originals::go_derper(test)?;
@@ -75,7 +75,7 @@ pub fn foreign(test: &str, policy: Option<&str>) -> Option<Foreign> {
 
 impl Foreign {
     /// Logs a node in with the original command line.
-    pub fn join(&self, daemon: &Daemon, name: &str) {
+    pub(crate) fn join(&self, daemon: &Daemon, name: &str) {
         let server = format!("--login-server={}", self.headscale.url());
         let key = format!("--auth-key={}", self.auth_key);
         let host = format!("--hostname={name}");
@@ -83,14 +83,14 @@ impl Foreign {
     }
 
     /// A Go node inside. Relays only: our side has no direct paths to offer.
-    pub fn go_node(&self, test: &str, name: &str) -> Daemon {
+    pub(crate) fn go_node(&self, test: &str, name: &str) -> Daemon {
         let node = originals::go_tailscaled(test, &TailscaledOptions::default()).unwrap();
         self.join(&node, name);
         node
     }
 
     /// One of ours inside.
-    pub fn our_node(&self, name: &str) -> Daemon {
+    pub(crate) fn our_node(&self, name: &str) -> Daemon {
         let node = our_daemon(&TailscaledOptions::default());
         self.join(&node, name);
         node
@@ -98,7 +98,7 @@ impl Foreign {
 }
 
 /// Sends `len` bytes through `from`'s SOCKS5 proxy to `address`, and says whether what arrived is the same.
-pub async fn transfer(from: &Daemon, address: &str, len: u64) -> anyhow::Result<bool> {
+pub(crate) async fn transfer(from: &Daemon, address: &str, len: u64) -> anyhow::Result<bool> {
     let sink = lab::Sink::start().await?;
     let proxy: SocketAddr = ([127, 0, 0, 1], from.proxy_port()).into();
     let sent = lab::push(proxy, SocketAddr::new(address.parse()?, sink.port()), len, |_| {}).await?;
@@ -106,7 +106,7 @@ pub async fn transfer(from: &Daemon, address: &str, len: u64) -> anyhow::Result<
 }
 
 /// Tries a small transfer until it works; fails the test after half a minute.
-pub async fn until_data_flows(from: &Daemon, address: &str) {
+pub(crate) async fn until_data_flows(from: &Daemon, address: &str) {
     let mut last = None;
     for _ in 0..300 {
         let attempt = tokio::time::timeout(std::time::Duration::from_secs(5), transfer(from, address, 1 << 10)).await;

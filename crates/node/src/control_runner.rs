@@ -1,0 +1,246 @@
+//! Carries the brain's wishes to the control client, and the client's news to the brain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend::{ClientId, ControlEffect, ControlEvent, Event, Registered};
+use control::{Client, ClientConfig, LoginRequest, MapParams};
+use dataplane::{Engine, PingKind, PingRequest};
+use keys::DiscoPublic;
+use rt::Task;
+use tokio::sync::{Notify as Signal, mpsc};
+use transport::Dialer;
+
+use crate::brain::BrainHandle;
+
+/// How long the end of a node may wait for its logout.
+const LAST_LOGOUT: Duration = Duration::from_secs(5);
+
+/// The brain's hand on the control client.
+pub(crate) struct ControlRunner {
+    dialer: Arc<Dialer>,
+    disco_key: DiscoPublic,
+    brain: BrainHandle,
+    engine: Engine,
+    force_443: bool,
+    running: Option<Running>,
+}
+
+struct Running {
+    client: Arc<Client>,
+    logged_out: Arc<Signal>,
+    _events: Task,
+}
+
+impl ControlRunner {
+    pub(crate) fn new(dialer: Arc<Dialer>, brain: BrainHandle, engine: Engine, force_443: bool) -> Self {
+        let disco_key = engine.disco_key();
+        Self { dialer, disco_key, brain, engine, force_443, running: None }
+    }
+
+    pub(crate) async fn carry_out(&mut self, effect: ControlEffect) {
+        match effect {
+            ControlEffect::Start { client, server_url, machine_key, paused } => {
+                let config = ClientConfig {
+                    server_url,
+                    machine_key,
+                    dialer: Arc::clone(&self.dialer),
+                    paused,
+                    force_443: self.force_443,
+                    disco_key: self.disco_key,
+                    c2n: control::C2nRouter::new(),
+                };
+                self.start(client, config);
+            }
+            ControlEffect::Shutdown => self.shut_down().await,
+            other => {
+                if let Some(running) = &self.running {
+                    tell(&running.client, &self.engine, other);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, id: ClientId, config: ClientConfig) {
+        let (client, events) = match Client::start(config) {
+            Ok(started) => started,
+            Err(error) => {
+                tracing::error!("control: {error}");
+                let brain = self.brain.clone();
+                let error = ControlEvent::RegisterFailed { error: error.to_string(), for_user: true };
+                Task::spawn("control trouble", async move {
+                    brain.report(Event::Control { client: id, event: error }).await;
+                })
+                .detach();
+                return;
+            }
+        };
+        let client = Arc::new(client);
+        let logged_out = Arc::new(Signal::new());
+        let reporter = Reporter {
+            id,
+            brain: self.brain.clone(),
+            engine: self.engine.clone(),
+            client: Arc::downgrade(&client),
+            logged_out: Arc::clone(&logged_out),
+        };
+        let events = Task::spawn("control events", reporter.run(events));
+        self.running = Some(Running { client, logged_out, _events: events });
+    }
+
+    /// Waits until nothing of the client can reach the server any more.
+    async fn shut_down(&mut self) {
+        let Some(Running { client, _events, .. }) = self.running.take() else { return };
+        drop(_events);
+        self.engine.set_map_streaming(false);
+        // A ping that is being reported holds the client for a moment.
+        match Arc::try_unwrap(client) {
+            Ok(client) => client.shutdown().await,
+            Err(shared) => drop(shared),
+        }
+    }
+
+    /// Waits for the answer to a logout, for a while.
+    pub(crate) async fn wait_logged_out(&self) {
+        if let Some(running) = &self.running
+            && tokio::time::timeout(LAST_LOGOUT, running.logged_out.notified()).await.is_err()
+        {
+            tracing::warn!("control did not answer the logout in time; the node expires there by itself");
+        }
+    }
+}
+
+fn tell(client: &Client, engine: &Engine, effect: ControlEffect) {
+    match effect {
+        ControlEffect::Login(login) => client.login(LoginRequest {
+            node_key: login.node_key.public(),
+            old_node_key: login.old_node_key,
+            lock_key: login.lock_key,
+            auth_key: login.auth_key,
+            hostinfo: login.hostinfo,
+            ephemeral: login.ephemeral,
+        }),
+        ControlEffect::Logout { node_key } => client.logout(node_key.public()),
+        ControlEffect::Pause(paused) => {
+            if paused {
+                engine.set_map_streaming(false);
+            }
+            client.pause(paused);
+        }
+        ControlEffect::StartMap { node_key, hostinfo } => {
+            client.start_map(MapParams { node_key: node_key.public(), hostinfo });
+        }
+        ControlEffect::StopMap => client.stop_map(),
+        ControlEffect::Update { hostinfo } => client.set_hostinfo(hostinfo),
+        // Handled by the runner itself.
+        ControlEffect::Start { .. } | ControlEffect::Shutdown => {}
+    }
+}
+
+/// Turns the client's news into the brain's.
+struct Reporter {
+    id: ClientId,
+    brain: BrainHandle,
+    engine: Engine,
+    client: std::sync::Weak<Client>,
+    logged_out: Arc<Signal>,
+}
+
+impl Reporter {
+    async fn run(self, mut events: mpsc::Receiver<control::Event>) {
+        while let Some(event) = events.recv().await {
+            if let Some(event) = self.translate(event).await {
+                self.brain.report(Event::Control { client: self.id, event }).await;
+            }
+        }
+    }
+
+    async fn translate(&self, event: control::Event) -> Option<ControlEvent> {
+        Some(match event {
+            control::Event::AuthUrl(url) => ControlEvent::AuthUrl(url),
+            control::Event::Registered(user) => ControlEvent::Registered(Registered { user: *user }),
+            control::Event::RegisterFailed { error, for_user } => {
+                tracing::warn!("control: register: {error}");
+                ControlEvent::RegisterFailed { error, for_user }
+            }
+            control::Event::KeyExpired => ControlEvent::KeyExpired,
+            control::Event::NotRegistered => ControlEvent::NotRegistered,
+            control::Event::Map(change) => {
+                self.engine.set_map_streaming(true);
+                ControlEvent::NetMap(change)
+            }
+            control::Event::MapHeard => ControlEvent::MapHeard,
+            control::Event::MapDown { error } => {
+                self.engine.set_map_streaming(false);
+                if let Some(error) = &error {
+                    tracing::info!("control: map: {error}");
+                }
+                ControlEvent::MapDown { error }
+            }
+            control::Event::LoggedOut(done) => {
+                self.logged_out.notify_one();
+                ControlEvent::LoggedOut(done)
+            }
+            control::Event::BrowseTo(url) => ControlEvent::BrowseTo(url),
+            control::Event::ClientVersion(version) => ControlEvent::ClientVersion(version),
+            control::Event::Ping(request) => {
+                self.answer_ping(*request);
+                return None;
+            }
+        })
+    }
+
+    /// Control wants to know whether we reach a peer; each kind is tried and reported apart.
+    fn answer_ping(&self, request: tailcfg::PingRequest) {
+        let (brain, engine, client) = (self.brain.clone(), self.engine.clone(), self.client.clone());
+        let pings = async move {
+            for kind in request.types.split(',') {
+                let response = ping(&brain, &engine, &request, kind).await;
+                let Some(client) = client.upgrade() else { return };
+                if let Err(error) = client.report_ping(&request, &response).await {
+                    tracing::debug!("control: report of a ping: {error}");
+                }
+            }
+        };
+        Task::spawn("control ping", pings).detach();
+    }
+}
+
+async fn ping(
+    brain: &BrainHandle,
+    engine: &Engine,
+    request: &tailcfg::PingRequest,
+    kind: &str,
+) -> tailcfg::PingResponse {
+    let mut response = tailcfg::PingResponse { kind: kind.into(), ..tailcfg::PingResponse::default() };
+    let kind = match kind {
+        "disco" => PingKind::Disco,
+        "TSMP" => PingKind::Tsmp,
+        "ICMP" => PingKind::Icmp,
+        other => {
+            response.err = format!("not built: ping type {other:?}");
+            return response;
+        }
+    };
+    let snapshot = brain.snapshot();
+    let found = request.ip.and_then(|ip| {
+        let peer = snapshot.netmap.as_ref()?.by_ip(ip)?;
+        Some((ip, peer))
+    });
+    let Some((address, peer)) = found else {
+        response.err = "no matching peer".into();
+        return response;
+    };
+    response.ip = address.to_string();
+    response.node_name = peer.name.split('.').next().unwrap_or_default().to_owned();
+    match engine.ping(PingRequest { peer: peer.id, address, kind, size: 0 }).await {
+        Ok(pong) => {
+            response.latency_seconds = pong.latency.as_secs_f64();
+            response.endpoint = pong.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
+            response.derp_region_id = pong.derp_region.into();
+            response.peer_api_port = pong.peerapi_port;
+        }
+        Err(error) => response.err = error.to_string(),
+    }
+    response
+}
