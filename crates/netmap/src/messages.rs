@@ -12,14 +12,16 @@ pub(crate) struct Messages {
     health: Vec<String>,
 }
 
+/// The name of the message that says why a locked tailnet has no peers.
+const LOCKED_ID: &str = "tailnet-lock-not-built";
+
 impl Messages {
-    /// Applies one response's part; whether there was any.
+    /// Applies one response's part.
     pub(crate) fn apply(
         &mut self,
         health: Option<Vec<String>>,
         messages: Option<BTreeMap<String, Option<DisplayMessage>>>,
-    ) -> bool {
-        let any = health.is_some() || messages.is_some();
+    ) {
         if let Some(health) = health {
             self.health = health;
         }
@@ -38,18 +40,19 @@ impl Messages {
                 }
             }
         }
-        any
     }
 
     /// The messages in force. Plain health texts count only where the server sends nothing better.
-    pub(crate) fn current(&self) -> BTreeMap<String, DisplayMessage> {
-        if !self.named.is_empty() {
-            return self.named.clone();
+    pub(crate) fn current(&self, locked: bool) -> BTreeMap<String, DisplayMessage> {
+        let mut current = self.named.clone();
+        if current.is_empty() {
+            let texts = self.health.iter();
+            current.extend(texts.map(|text| (health_id(text), health_message(text))));
         }
-        self.health
-            .iter()
-            .map(|text| (health_id(text), health_message(text)))
-            .collect()
+        if locked {
+            current.insert(LOCKED_ID.into(), locked_message());
+        }
+        current
     }
 }
 
@@ -57,6 +60,16 @@ fn health_id(text: &str) -> String {
     let mut id = String::from("health-");
     keys::encode_hex(digest(&SHA256, text.as_bytes()).as_ref(), &mut id);
     id
+}
+
+fn locked_message() -> DisplayMessage {
+    DisplayMessage {
+        title: "Tailnet lock is not built into this client".into(),
+        text: "Tailnet lock is enabled, and this client cannot verify signatures, so it talks to no peer".into(),
+        severity: "high".into(),
+        impacts_connectivity: true,
+        ..DisplayMessage::default()
+    }
 }
 
 fn health_message(text: &str) -> DisplayMessage {

@@ -39,8 +39,7 @@ pub struct MapSession {
     peers: Peers,
     filters: BTreeMap<String, Vec<FilterRule>>,
     messages: Messages,
-    lock: TkaInfo,
-    lock_known: bool,
+    lock: Option<TkaInfo>,
     clock_offset: ClockOffset,
 }
 
@@ -210,19 +209,16 @@ impl MapSession {
             let rules = self.filters.values().flatten().cloned().collect();
             set(&mut map.filter_rules, rules, &mut parts.filter);
         }
-        if self
-            .messages
-            .apply(response.health, response.display_messages)
-        {
-            set(
-                &mut map.messages,
-                Arc::new(self.messages.current()),
-                &mut parts.messages,
-            );
-        }
         if let Some(lock) = response.tka_info {
-            self.lock = lock;
-            self.lock_known = true;
+            self.lock = Some(lock);
+        }
+        map.locked = self.is_locked();
+        self.messages
+            .apply(response.health, response.display_messages);
+        let messages = self.messages.current(map.locked);
+        if *map.messages != messages {
+            map.messages = Arc::new(messages);
+            parts.messages = true;
         }
         Some(map)
     }
@@ -268,7 +264,6 @@ impl MapSession {
             map.clock_offset = self.clock_offset;
             parts.clock = true;
         }
-        map.locked = self.is_locked();
         let Some(old) = old else {
             return Some(self.publish_full(map, now));
         };
@@ -337,7 +332,8 @@ impl MapSession {
 
     /// Signatures are not verified here, so in a locked tailnet nobody can be trusted.
     fn is_locked(&self) -> bool {
-        self.lock_known && !self.lock.disabled && !self.lock.head.is_empty()
+        let lock = self.lock.as_ref();
+        lock.is_some_and(|lock| !lock.disabled && !lock.head.is_empty())
     }
 }
 

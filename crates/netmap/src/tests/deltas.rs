@@ -508,6 +508,8 @@ fn a_locked_tailnet_has_no_peers() {
     let mut session = session(two());
     let map = map_after(&mut session, read(r#"{"TKAInfo":{"Head":"ABC"}}"#));
     assert!(map.locked && map.peers.is_empty());
+    let message = &map.messages["tailnet-lock-not-built"];
+    assert!(message.impacts_connectivity && message.severity == "high");
     assert!(
         session
             .apply(read(r#"{"PeersChanged":[{"ID":3,"Name":"x"}]}"#), NOW)
@@ -520,7 +522,7 @@ fn a_locked_tailnet_has_no_peers() {
     else {
         panic!("not full");
     };
-    assert!(!map.locked);
+    assert!(!map.locked && map.messages.is_empty());
     assert_eq!(map.peers.len(), 3);
 }
 
