@@ -6,6 +6,7 @@
 mod command;
 mod guard;
 mod inbound;
+mod knock;
 mod outbound;
 mod pings;
 mod relays;
@@ -86,6 +87,8 @@ pub(crate) struct Core {
     stack: Stack,
     pings: Pings,
     next_ping: u64,
+    /// Pings of our own, to peers that do not answer a handshake.
+    probes: BTreeMap<PingId, PeerId>,
     relays: RelayStates,
     /// Frames of this round, not yet handed to their links.
     sends: BTreeMap<LinkId, Batch>,
@@ -118,6 +121,7 @@ impl Core {
             stack: Stack::new(hub),
             pings: Pings::default(),
             next_ping: 0,
+            probes: BTreeMap::new(),
             relays: RelayStates::default(),
             sends: BTreeMap::new(),
             last_batch_len: 0,
@@ -199,7 +203,11 @@ impl Core {
                 Output::Probe(action) => self.effects.push(Effect::Probe(action)),
                 Output::Report(report) => self.take_report(*report),
                 Output::PeerRestarted(id) => self.reset_tunnel(id),
-                Output::PingDone { id, result } => self.pings.disco_done(id, result),
+                Output::PingDone { id, result } => {
+                    if !self.probe_done(id, result.is_ok()) {
+                        self.pings.disco_done(id, result);
+                    }
+                }
             }
         }
     }

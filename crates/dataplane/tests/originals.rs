@@ -287,7 +287,7 @@ async fn a_go_node_and_our_engine_talk_by_gos_relay() {
         env: vec![("TS_DEBUG_ALWAYS_USE_DERP".to_owned(), "1".to_owned())],
         ..TailscaledOptions::default()
     };
-    let Some(go) = go_tailscaled(TEST, &only_relay) else {
+    let Some(mut go) = go_tailscaled(TEST, &only_relay) else {
         return;
     };
     let (login, auth) = (
@@ -368,6 +368,11 @@ async fn a_go_node_and_our_engine_talk_by_gos_relay() {
 
     relay.kill();
     relay.start_again();
+    ours.pings(peer, go_ip).await;
+    go_pings(TEST, &go, our_ip);
+
+    go.kill();
+    go.start_again();
     ours.pings(peer, go_ip).await;
     go_pings(TEST, &go, our_ip);
 }

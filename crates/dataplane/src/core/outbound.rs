@@ -125,11 +125,14 @@ impl Core {
                 return;
             };
             match tunnel.peer.poll_output(now) {
-                Some(Output::Handshake(datagram) | Output::Keepalive(datagram)) => {
+                Some(Output::Handshake(datagram)) => {
                     self.send_datagram(peer, &datagram);
+                    self.knocked(peer);
                 }
+                Some(Output::Keepalive(datagram)) => self.send_datagram(peer, &datagram),
                 Some(Output::Established) => self.established(peer),
                 Some(Output::GaveUp) => {
+                    tunnel.restarts = 0;
                     let lost = tunnel.take_parked().len();
                     self.drop_out(lost as u64);
                 }
@@ -137,6 +140,7 @@ impl Core {
                 None => break,
             }
         }
+        self.probe_if_due(peer);
         self.rearm(peer);
     }
 
@@ -150,6 +154,7 @@ impl Core {
         let Some(session) = tunnel.peer.session(now).cloned() else {
             return;
         };
+        tunnel.restarts = 0;
         let parked = tunnel.take_parked();
         if let Some(advertisement) = self.advertisement(peer) {
             self.seal(peer, &session, &advertisement);
@@ -169,7 +174,7 @@ impl Core {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else {
             return;
         };
-        let next = tunnel.peer.next_timeout();
+        let next = tunnel.next_timeout();
         if tunnel.timer == next {
             return;
         }

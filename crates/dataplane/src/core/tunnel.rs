@@ -20,6 +20,17 @@ pub(crate) struct Tunnel {
     pub(crate) tx_bytes: u64,
     /// Where the timer of this tunnel is in the set of all timers.
     pub(crate) timer: Option<Instant>,
+    /// While a handshake waits for an answer: when the last initiation was sent, and when to look next whether the peer is
+    /// there at all.
+    pub(crate) knocking: Option<Knocking>,
+    /// How often the handshake was started afresh since there was a session.
+    pub(crate) restarts: u8,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Knocking {
+    pub(crate) since: Instant,
+    pub(crate) probe_at: Instant,
 }
 
 impl Tunnel {
@@ -32,7 +43,15 @@ impl Tunnel {
             rx_bytes: 0,
             tx_bytes: 0,
             timer: None,
+            knocking: None,
+            restarts: 0,
         })
+    }
+
+    /// When something is to be done for it.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let probe = self.knocking.map(|knocking| knocking.probe_at);
+        self.peer.next_timeout().into_iter().chain(probe).min()
     }
 
     /// Lets a packet wait. Says how many older ones had to go for it.

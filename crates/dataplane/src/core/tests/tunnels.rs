@@ -147,6 +147,37 @@ fn a_restarted_peer_is_reached_at_once_when_control_tells() {
 }
 
 #[test]
+fn a_peer_that_comes_late_is_reached_soon() {
+    let mut world = World::new(2);
+    world.command(1, Command::SetDerpRunning(false));
+    assert_eq!(world.ping(0, 1, PingKind::Icmp, MS * 1500), None);
+    world.command(1, Command::SetDerpRunning(true));
+    world.run(MS * 1200);
+    let status = world.status(0).peers;
+    let peer = &status[&world.nodes[1].key.public()];
+    assert!(
+        peer.last_handshake.is_some(),
+        "no need to wait for the next initiation"
+    );
+    assert!(world.ping(0, 1, PingKind::Icmp, MS * 50).unwrap().is_ok());
+}
+
+#[test]
+fn a_peer_that_never_comes_is_given_up() {
+    let mut world = World::new(2);
+    world.command(1, Command::SetDerpRunning(false));
+    assert!(
+        world
+            .ping(0, 1, PingKind::Icmp, SEC * 100)
+            .unwrap()
+            .is_err()
+    );
+    world.run(SEC * 700);
+    assert_eq!(world.nodes[0].core.next_timeout(false), None);
+    assert!(world.status(0).peers.values().all(|peer| !peer.in_engine));
+}
+
+#[test]
 fn a_restarted_peer_that_speaks_first_is_reached_without_control() {
     let mut world = World::new(2);
     world.ping(0, 1, PingKind::Icmp, SEC).unwrap().unwrap();
