@@ -1,5 +1,6 @@
 //! What a control server may send, and what a client may send to ours.
 
+use ::control::{ServerUrl, decode_message, parse_request};
 use host::Wall;
 use keys::MachinePrivate;
 use netmap::MapSession;
@@ -143,5 +144,29 @@ pub(crate) fn wire_json(data: &[u8]) {
         b'7' => stable::<OverTlsPublicKeyResponse>(json),
         b'8' => stable::<EarlyNoise>(json),
         _ => {}
+    }
+}
+
+/// A compressed map message never takes more memory than allowed.
+pub(crate) fn map_message(data: &[u8]) {
+    let _ = decode_message(data, 1 << 16);
+}
+
+/// A request from the control server to us: its body is where its head says.
+pub(crate) fn c2n(data: &[u8]) {
+    if let Ok(request) = parse_request(data) {
+        assert!(request.body.len() <= data.len());
+        assert!(!request.path.contains('?'));
+    }
+}
+
+/// Where a control server is, as users and other programs write it.
+pub(crate) fn server_url(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(url) = ServerUrl::parse(text) {
+        assert!(!url.host().is_empty());
+        assert!(url.authority().contains(url.host()));
     }
 }

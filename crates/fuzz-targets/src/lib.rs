@@ -7,6 +7,7 @@
 mod control;
 mod local;
 mod packets;
+mod paths;
 mod relay;
 mod tunnel;
 
@@ -15,6 +16,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("c2n", control::c2n),
     ("derp_client", relay::derp_client),
     ("derp_server", relay::derp_server),
     ("disco", packets::disco),
@@ -25,10 +27,13 @@ pub const TARGETS: &[Target] = &[
     ("ip", packets::ip),
     ("key_texts", local::key_texts),
     ("localapi", local::localapi),
+    ("magicsock", paths::magicsock),
     ("map_frames", control::map_frames),
+    ("map_message", control::map_message),
     ("map_response", control::map_response),
     ("netstack", packets::netstack),
     ("prefs", local::prefs),
+    ("server_url", control::server_url),
     ("state_file", local::state_file),
     ("stun", relay::stun),
     ("ts2021_early", control::ts2021_early),
