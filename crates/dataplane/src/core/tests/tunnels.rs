@@ -386,6 +386,38 @@ fn a_tcp_connection_outlives_the_relay_and_the_session() {
 }
 
 #[test]
+fn datagrams_go_both_ways_and_answers_need_no_rule() {
+    let mut world = World::new(2);
+    let firewall = world.firewall(0, &[]);
+    world.command(0, Command::SetFirewall(firewall));
+    let dialer = world.nodes[0].dialer.clone();
+    let mut dial = Box::pin(async move { dialer.udp(at(1, 53)).await });
+    assert!(poll(&mut dial).is_pending());
+    world.run(MS);
+    let Poll::Ready(Ok(ours)) = poll(&mut dial) else {
+        panic!("no flow");
+    };
+    assert!(matches!(poll(ours.send(b"question")), Poll::Ready(Ok(_))));
+    world.run(SEC);
+    let Poll::Ready(Some(Incoming::Udp(caller))) = poll(world.nodes[1].incoming.recv()) else {
+        panic!("nobody calls");
+    };
+    let mut accept = Box::pin(caller.accept());
+    assert!(poll(&mut accept).is_pending());
+    world.run(MS);
+    let Poll::Ready(Ok(theirs)) = poll(&mut accept) else {
+        panic!("not accepted");
+    };
+    let mut buffer = [0; 64];
+    assert!(matches!(poll(theirs.recv(&mut buffer)), Poll::Ready(Ok(8))));
+    assert_eq!(&buffer[..8], b"question");
+    assert!(matches!(poll(theirs.send(b"answer")), Poll::Ready(Ok(_))));
+    world.run(SEC);
+    assert!(matches!(poll(ours.recv(&mut buffer)), Poll::Ready(Ok(6))));
+    assert_eq!(&buffer[..6], b"answer");
+}
+
+#[test]
 fn a_jailed_peer_may_only_answer() {
     let mut world = World::new(2);
     let mut peer = world.peer(0);
