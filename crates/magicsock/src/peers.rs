@@ -48,7 +48,7 @@ pub(crate) struct Peers {
     by_id: BTreeMap<PeerId, Peer>,
     by_key: BTreeMap<NodePublic, PeerId>,
     /// Several nodes may share one disco key: node sharing, and people who switch accounts.
-    by_disco: BTreeMap<DiscoPublic, BTreeSet<PeerId>>,
+    by_disco: BTreeSet<(DiscoPublic, PeerId)>,
 }
 
 impl Peers {
@@ -65,7 +65,8 @@ impl Peers {
     }
 
     pub(crate) fn knows_disco(&self, disco: &DiscoPublic) -> bool {
-        self.by_disco.contains_key(disco)
+        let all = (*disco, PeerId(i64::MIN))..=(*disco, PeerId(i64::MAX));
+        self.by_disco.range(all).next().is_some()
     }
 
     /// Adds or updates a peer. A key that another peer already has is not taken over: the first one keeps it.
@@ -141,17 +142,12 @@ impl Peers {
 
     fn index_disco(&mut self, disco: DiscoPublic, id: PeerId) {
         if !disco.is_zero() {
-            self.by_disco.entry(disco).or_default().insert(id);
+            self.by_disco.insert((disco, id));
         }
     }
 
     fn unindex_disco(&mut self, disco: DiscoPublic, id: PeerId) {
-        if let Some(ids) = self.by_disco.get_mut(&disco) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.by_disco.remove(&disco);
-            }
-        }
+        self.by_disco.remove(&(disco, id));
     }
 }
 
