@@ -136,7 +136,7 @@ impl Partial {
     /// come twice.
     fn add(&mut self, view: &IpView<'_>, place: &Place, payload: &[u8]) -> bool {
         let end = place.offset + payload.len();
-        let aligned = !place.more || (payload.len() % 8 == 0 && !payload.is_empty());
+        let aligned = !place.more || (payload.len().is_multiple_of(8) && !payload.is_empty());
         if end > MAX_LEN || !aligned || self.total.is_some_and(|total| end > total) {
             return false;
         }
@@ -269,7 +269,7 @@ fn write_v4(header: &mut [u8], len: usize, id: u32, offset: u16, more: bool) {
     let total = (header.len() + len) as u16;
     header[2..4].copy_from_slice(&total.to_be_bytes());
     header[4..6].copy_from_slice(&(id as u16).to_be_bytes());
-    let word = offset / 8 | if more { 0x2000 } else { 0 };
+    let word = (offset / 8) | if more { 0x2000 } else { 0 };
     header[6..8].copy_from_slice(&word.to_be_bytes());
     seal_header(header);
 }
