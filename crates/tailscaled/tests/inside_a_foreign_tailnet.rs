@@ -47,7 +47,7 @@ async fn the_original_command_line_drives_our_daemon() {
     assert_eq!(up["Self"]["Online"], true);
     cli_ok(&tailnet.go_cli, &ours, &["down"]);
     assert_eq!(status(&tailnet.go_cli, &ours)["BackendState"], "Stopped");
-    cli_ok(&tailnet.go_cli, &ours, &["up", "--timeout=30s"]);
+    cli_ok(&tailnet.go_cli, &ours, &["up"]);
     assert_eq!(status(&tailnet.go_cli, &ours)["BackendState"], "Running");
     cli_ok(&tailnet.go_cli, &ours, &["logout"]);
     let gone = status(&tailnet.go_cli, &ours);
@@ -67,10 +67,14 @@ async fn the_filter_lets_in_what_the_policy_allows_and_nothing_else() {
     let denied = tokio::net::TcpListener::bind(("127.0.0.1", 7778)).await.unwrap();
     let proxy = ([127, 0, 0, 1], go.proxy_port()).into();
     let reach = |port| lab::push(proxy, std::net::SocketAddr::new(our_address.parse().unwrap(), port), 1, |_| {});
-    tokio::select! {
-        _ = allowed.accept() => {}
-        refused = reach(7777) => panic!("the allowed port was refused: {refused:?}"),
-    }
+    // The first tries may come before both sides know of each other.
+    let reached = async {
+        while tokio::select! {
+            _ = allowed.accept() => false,
+            _ = reach(7777) => true,
+        } {}
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), reached).await.expect("the allowed port is reached");
     tokio::select! {
         _ = denied.accept() => panic!("the denied port was reached"),
         refused = reach(7778) => assert!(refused.is_err()),
@@ -87,24 +91,38 @@ async fn whoever_is_killed_comes_back_and_data_flows_again() {
 
     ours.kill();
     ours.start_again();
-    until_data_flows(&ours, &go_address).await;
+    println!("our daemon killed: data after {:?}", until_data_flows(&ours, &go_address).await);
     assert_eq!(address(&tailnet.go_cli, &ours), our_address, "the identity is kept");
 
     tailnet.derper.kill();
     tailnet.derper.start_again();
-    until_data_flows(&ours, &go_address).await;
+    println!("relay killed: data after {:?}", until_data_flows(&ours, &go_address).await);
 
     tailnet.headscale.kill();
     tailnet.headscale.start_again();
-    until_data_flows(&ours, &go_address).await;
-    testkit::wait_until("our node to be Running with control back", || {
-        (status(&tailnet.go_cli, &ours)["BackendState"] == "Running").then_some(())
+    println!("control killed: data after {:?}", until_data_flows(&ours, &go_address).await);
+    let start = rt::now();
+    testkit::wait_until("our node to be online again", || {
+        let status = status(&tailnet.go_cli, &ours);
+        (status["BackendState"] == "Running" && status["Self"]["Online"] == true).then_some(())
     });
+    println!("control killed: online after {:?}", rt::now().since(start));
 
     go.kill();
     go.start_again();
-    until_data_flows(&ours, &go_address).await;
+    println!("peer killed: data after {:?}", until_data_flows(&ours, &go_address).await);
     until_data_flows(&go, &our_address).await;
+
+    for daemon in [&mut ours, &mut go] {
+        daemon.kill();
+    }
+    tailnet.derper.kill();
+    tailnet.headscale.kill();
+    ours.start_again();
+    tailnet.headscale.start_again();
+    tailnet.derper.start_again();
+    go.start_again();
+    println!("all killed: data after {:?}", until_data_flows(&ours, &go_address).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

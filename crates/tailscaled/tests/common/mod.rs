@@ -10,14 +10,7 @@ pub(crate) fn our_daemon(options: &TailscaledOptions) -> Daemon {
     originals::daemon(Path::new(env!("CARGO_BIN_EXE_tailscaled")), options)
 }
 
-/// Our command line, which cargo builds into the same directory.
-pub(crate) fn our_cli() -> PathBuf {
-    let daemon = Path::new(env!("CARGO_BIN_EXE_tailscaled"));
-    daemon.with_file_name("tailscale")
-}
-
 /// What a command line said.
-#[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -39,7 +32,7 @@ pub(crate) fn cli(program: &Path, daemon: &Daemon, args: &[&str]) -> Said {
 /// Runs a command line and expects it to succeed.
 pub(crate) fn cli_ok(program: &Path, daemon: &Daemon, args: &[&str]) -> String {
     let said = cli(program, daemon, args);
-    assert_eq!(said.code, Some(0), "{args:?}: {said:?}\n{}", daemon.log());
+    assert_eq!(said.code, Some(0), "{args:?}: {}{}\n{}", said.stdout, said.stderr, daemon.log());
     said.stdout
 }
 
@@ -106,12 +99,14 @@ pub(crate) async fn transfer(from: &Daemon, address: &str, len: u64) -> anyhow::
 }
 
 /// Tries a small transfer until it works; fails the test after half a minute.
-pub(crate) async fn until_data_flows(from: &Daemon, address: &str) {
+/// How long that took is for people to read; no test depends on it.
+pub(crate) async fn until_data_flows(from: &Daemon, address: &str) -> std::time::Duration {
+    let start = rt::now();
     let mut last = None;
     for _ in 0..300 {
-        let attempt = tokio::time::timeout(std::time::Duration::from_secs(5), transfer(from, address, 1 << 10)).await;
+        let attempt = tokio::time::timeout(std::time::Duration::from_secs(1), transfer(from, address, 1 << 10)).await;
         match attempt {
-            Ok(Ok(true)) => return,
+            Ok(Ok(true)) => return rt::now().since(start),
             other => last = Some(format!("{other:?}")),
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
