@@ -44,6 +44,11 @@ impl BrainHandle {
         answered.await.map_err(|_| gone())?
     }
 
+    /// Follows the snapshots.
+    pub(crate) fn follow(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
     /// The brain after its last event.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()

@@ -3,14 +3,19 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use host::BoxFuture;
-use packet::{PeerId, PrefixMap};
+use ipn::State;
+use packet::{PeerId, PrefixMap, addr};
 use transport::Dialer;
 
 use crate::brain::BrainHandle;
 use crate::{DatagramFlow, Dial, Stream};
+
+/// How long a connection waits for a node that is coming up.
+const COMING_UP: Duration = Duration::from_secs(4);
 
 /// Which destinations go through the tunnel; replaced whole with every network map.
 pub(crate) type Routes = Arc<ArcSwap<PrefixMap<PeerId>>>;
@@ -35,10 +40,27 @@ pub(crate) enum Way {
 
 impl UserDial {
     /// Finds out where `host` leads, without connecting.
+    ///
+    /// What can only be meant for the tailnet never leaves the machine another way: a node that has just started waits
+    /// a moment for its network map, and what nobody in the tailnet owns is an error.
     pub(crate) async fn way(&self, host: &str, port: u16) -> io::Result<Way> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(ip) = bare.split('%').next().unwrap_or_default().parse::<IpAddr>() {
+            if addr::is_tailscale_ip(ip) {
+                self.wait_until_running().await?;
+                return match self.way_to(&[ip], port) {
+                    Way::System(_) => Err(io::Error::new(
+                        io::ErrorKind::HostUnreachable,
+                        format!("no node of the tailnet has or routes {ip}"),
+                    )),
+                    tunnel @ Way::Tunnel(_) => Ok(tunnel),
+                };
+            }
             return Ok(self.way_to(&[ip], port));
+        }
+        if !bare.trim_end_matches('.').contains('.') && bare != "localhost" {
+            // Only the tailnet has names of one label; the error is the system resolver's to find.
+            let _ = self.wait_until_running().await;
         }
         if let Some(ips) = self.tailnet_name(bare) {
             return Ok(self.way_to(&ips, port));
@@ -48,6 +70,27 @@ impl UserDial {
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("no address for `{host}`")));
         }
         Ok(self.way_to(&found, port))
+    }
+
+    /// Waits for a node that is coming up; one that is down or logged out is an error at once.
+    async fn wait_until_running(&self) -> io::Result<()> {
+        let mut snapshots = self.brain.follow();
+        let up = snapshots.wait_for(|snapshot| match snapshot.state {
+            State::NoState | State::Starting => !snapshot.prefs.want_running,
+            State::Running
+            | State::Stopped
+            | State::NeedsLogin
+            | State::NeedsMachineAuth
+            | State::InUseOtherUser => true,
+        });
+        let state = match tokio::time::timeout(COMING_UP, up).await {
+            Ok(Ok(snapshot)) => snapshot.state,
+            Ok(Err(_)) | Err(_) => self.brain.snapshot().state,
+        };
+        if state == State::Running {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::NotConnected, format!("the tailnet cannot be reached: this node is {state}")))
     }
 
     /// IPv4 first, which every node has.

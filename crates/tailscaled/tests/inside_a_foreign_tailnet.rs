@@ -110,6 +110,7 @@ async fn whoever_is_killed_comes_back_and_data_flows_again() {
 
     go.kill();
     go.start_again();
+    until_running(&tailnet.go_cli, &go);
     println!("peer killed: data after {:?}", until_data_flows(&ours, &go_address).await);
     until_data_flows(&go, &our_address).await;
 
@@ -122,6 +123,7 @@ async fn whoever_is_killed_comes_back_and_data_flows_again() {
     tailnet.headscale.start_again();
     tailnet.derper.start_again();
     go.start_again();
+    until_running(&tailnet.go_cli, &go);
     println!("all killed: data after {:?}", until_data_flows(&ours, &go_address).await);
 }
 
@@ -140,9 +142,7 @@ async fn a_state_directory_moves_between_the_daemons_without_a_login() {
     go.kill();
 
     let running = |daemon: &testkit::originals::Daemon| {
-        testkit::wait_until("the moved node to be Running", || {
-            (status(&tailnet.go_cli, daemon)["BackendState"] == "Running").then_some(())
-        });
+        until_running(&tailnet.go_cli, daemon);
         address(&tailnet.go_cli, daemon)
     };
     let mut ours = our_daemon(&options);

@@ -41,6 +41,13 @@ pub(crate) fn status(program: &Path, daemon: &Daemon) -> serde_json::Value {
     serde_json::from_str(&cli_ok(program, daemon, &["status", "--json"])).unwrap()
 }
 
+/// Waits for a daemon that is coming up. Before that, an original would dial tailnet addresses by the machine's routes.
+pub(crate) fn until_running(program: &Path, daemon: &Daemon) {
+    testkit::wait_until("the node to be Running", || {
+        (status(program, daemon)["BackendState"] == "Running").then_some(())
+    });
+}
+
 /// A node's IPv4 tailnet address.
 pub(crate) fn address(program: &Path, daemon: &Daemon) -> String {
     cli_ok(program, daemon, &["ip", "-4"]).trim().to_owned()
