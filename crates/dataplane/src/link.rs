@@ -25,20 +25,25 @@ pub(crate) enum LinkEvent {
     /// Packets, in order.
     Packets(Packets),
     /// The relay cannot reach this peer.
-    PeerGone(NodePublic),
+    PeerGone(NodePublic, Credit),
     /// The relay's problem in its own words; empty when it is over.
-    Health(String),
+    Health(String, Credit),
     /// A frame without meaning: the relay lives.
-    Alive,
+    Alive(Credit),
 }
+
+/// What a relay may still have waiting at the engine; it comes back when this is dropped.
+pub(crate) type Credit = Option<tokio::sync::OwnedSemaphorePermit>;
+
+/// What anything costs besides its bytes.
+const COST: usize = 64;
 
 /// Packets of one read, in one buffer.
 #[derive(Debug, Default)]
 pub(crate) struct Packets {
     pub(crate) bytes: Vec<u8>,
     pub(crate) packets: Vec<(NodePublic, Range<usize>)>,
-    /// Gives the credit back to the link when the engine is done with the batch.
-    pub(crate) credit: Option<tokio::sync::OwnedSemaphorePermit>,
+    pub(crate) credit: Credit,
 }
 
 impl Packets {
@@ -46,6 +51,11 @@ impl Packets {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(packet);
         self.packets.push((src, start..self.bytes.len()));
+    }
+
+    /// Of credit: an empty packet is not free.
+    pub(crate) fn cost(&self) -> usize {
+        self.bytes.len() + self.packets.len() * COST
     }
 
     pub(crate) fn is_empty(&self) -> bool {

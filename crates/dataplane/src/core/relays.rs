@@ -55,9 +55,15 @@ impl Core {
                 self.link_state(link, false, error);
             }
             LinkEvent::Packets(packets) => self.handle_packets(link, packets),
-            LinkEvent::PeerGone(key) => self.magic.handle_peer_gone(link, &key),
-            LinkEvent::Health(text) => self.set_trouble(link, text),
-            LinkEvent::Alive => {}
+            LinkEvent::PeerGone(key, credit) => {
+                self.magic.handle_peer_gone(link, &key);
+                drop(credit);
+            }
+            LinkEvent::Health(text, credit) => {
+                self.set_trouble(link, text);
+                drop(credit);
+            }
+            LinkEvent::Alive(credit) => drop(credit),
         }
         self.drain_magic();
     }

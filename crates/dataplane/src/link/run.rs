@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use transport::Stream;
 
 use super::queue::BATCH_LEN;
-use super::{LinkEvent, Packets, SendQueue};
+use super::{COST, Credit, LinkEvent, Packets, SendQueue};
 use crate::mailbox::Mailbox;
 use crate::relays::{RelayStream, Relays};
 
@@ -36,6 +36,8 @@ const FIRST_FAILURES: u32 = 30;
 const CAP: Duration = Duration::from_secs(5);
 /// A connection that lasted this long was a good one: the next failure is a first one.
 const GOOD: Duration = Duration::from_secs(5);
+/// Characters of a relay's problem that are passed on.
+const HEALTH_LEN: usize = 500;
 /// Received bytes that the engine has not worked off yet.
 const CREDIT: usize = 256 << 10;
 
@@ -245,7 +247,7 @@ impl Running {
             match message {
                 ServerMessage::Packet { src, packet } => {
                     packets.push(src, packet);
-                    if packets.bytes.len() >= BATCH_LEN {
+                    if packets.cost() >= BATCH_LEN {
                         self.pass_on(std::mem::take(&mut packets)).await;
                     }
                     continue;
@@ -253,9 +255,14 @@ impl Running {
                 ServerMessage::PeerGone { peer, .. } => {
                     // Packets that came before must not teach the route anew.
                     self.pass_on(std::mem::take(&mut packets)).await;
-                    self.tell(LinkEvent::PeerGone(peer));
+                    let credit = self.credit(COST).await;
+                    self.tell(LinkEvent::PeerGone(peer, credit));
                 }
-                ServerMessage::Health(text) => self.tell(LinkEvent::Health(text.into_owned())),
+                ServerMessage::Health(text) => {
+                    let text: String = text.chars().take(HEALTH_LEN).collect();
+                    let credit = self.credit(COST + HEALTH_LEN * 4).await;
+                    self.tell(LinkEvent::Health(text, credit));
+                }
                 ServerMessage::Ping(data) => self.config.queue.push_pong(data),
                 ServerMessage::Restarting { reconnect_in, .. } => *announced = reconnect_in,
                 ServerMessage::Info(_)
@@ -269,7 +276,8 @@ impl Running {
         if !packets.is_empty() {
             self.pass_on(packets).await;
         } else if alive {
-            self.tell(LinkEvent::Alive);
+            let credit = self.credit(COST).await;
+            self.tell(LinkEvent::Alive(credit));
         }
         Ok(())
     }
@@ -279,10 +287,15 @@ impl Running {
         if packets.is_empty() {
             return;
         }
-        let want = u32::try_from(packets.bytes.len().min(CREDIT)).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        packets.credit = self.credit.clone().acquire_many_owned(want).await.ok();
+        packets.credit = self.credit(packets.cost()).await;
         self.tell(LinkEvent::Packets(packets));
+    }
+
+    /// Waits until the engine has room for this much.
+    async fn credit(&self, cost: usize) -> Credit {
+        let want = u32::try_from(cost.min(CREDIT)).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        self.credit.clone().acquire_many_owned(want).await.ok()
     }
 
     /// Writes until the connection ends.
