@@ -23,7 +23,21 @@ pub struct Route {
     pub body_max: usize,
     /// The status of success.
     pub success: u16,
-    pub(crate) read: Option<Read>,
+    pub(crate) action: Action,
+}
+
+/// What happens with a request.
+#[derive(Clone, Copy)]
+pub(crate) enum Action {
+    /// It is read, and given to the handler.
+    Read(Read),
+    /// It is always answered with this document and this tag.
+    Fixed {
+        document: &'static str,
+        etag: &'static str,
+    },
+    /// It is answered with the news that this program was built without it.
+    Absent,
 }
 
 pub(crate) type Read = fn(&Parts<'_>) -> Result<Request, ApiError>;
@@ -40,7 +54,7 @@ const fn get(name: &'static str, right: Right, denied: &'static str, read: Read)
         wrong_method: (405, "unsupported method"),
         body_max: 0,
         success: 200,
-        read: Some(read),
+        action: Action::Read(read),
     }
 }
 
@@ -53,7 +67,7 @@ const fn post(name: &'static str, denied: &'static str, success: u16, read: Read
         wrong_method: (400, "want POST"),
         body_max: MIB,
         success,
-        read: Some(read),
+        action: Action::Read(read),
     }
 }
 
@@ -67,7 +81,7 @@ const fn absent(name: &'static str) -> Route {
         wrong_method: (405, "unsupported method"),
         body_max: 0,
         success: 200,
-        read: None,
+        action: Action::Absent,
     }
 }
 
@@ -286,7 +300,21 @@ pub static ROUTES: &[Route] = &[
     absent("query-feature"),
     absent("reload-config"),
     absent("routecheck"),
-    absent("serve-config"),
+    Route {
+        methods: &["GET"],
+        denied: "serve config denied",
+        // Compat: `status` asks for it. Nothing can be served, so there is no configuration.
+        action: Action::Fixed {
+            document: "null",
+            etag: NULL_ETAG,
+        },
+        ..absent("serve-config")
+    },
+    Route {
+        methods: &["POST"],
+        right: Right::Write,
+        ..absent("serve-config")
+    },
     absent("services"),
     absent("set-dns"),
     absent("set-expiry-sooner"),
@@ -313,6 +341,9 @@ pub static ROUTES: &[Route] = &[
     absent("update/progress"),
     absent("upload-client-metrics"),
 ];
+
+/// SHA-256 of `null`.
+const NULL_ETAG: &str = "74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b";
 
 fn wrong_method(text: &str) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, text)
@@ -366,7 +397,9 @@ pub fn read(
         .and_then(|name| find(name, method))
         .ok_or_else(|| ApiError::not_found("404 page not found"))?;
     let name = found.route.name.trim_end_matches('/');
-    let read = found.route.read.ok_or_else(|| ApiError::not_built(name))?;
+    let Action::Read(read) = found.route.action else {
+        return Err(ApiError::not_built(name));
+    };
     let rest = decode(found.rest, false).ok_or_else(|| ApiError::bad_request("bad path"))?;
     read(&Parts {
         rest,

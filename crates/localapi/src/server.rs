@@ -18,7 +18,7 @@ use tailcfg::go;
 use transport::server::{Body, Limits, Listener, Peer, Server, empty, full};
 
 use crate::request::{Parts, decode};
-use crate::routes::{self, Found};
+use crate::routes::{self, Action, Found};
 use crate::{Actor, ApiError, Duplex, LOCAL_CAP, Reply, Request};
 
 /// Does what clients want.
@@ -164,14 +164,18 @@ async fn dispatch(
     if actor.right < route.right {
         return Err(ApiError::denied(route.denied));
     }
-    let read = route
-        .read
-        .ok_or_else(|| ApiError::not_built(route.name.trim_end_matches('/')))?;
     if !found.takes_method {
         let (status, text) = route.wrong_method;
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::METHOD_NOT_ALLOWED);
         return Err(ApiError::new(status, text));
     }
+    let read = match route.action {
+        Action::Read(read) => read,
+        Action::Fixed { document, etag } => return Ok(fixed(document, etag)),
+        Action::Absent => {
+            return Err(ApiError::not_built(route.name.trim_end_matches('/')));
+        }
+    };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         tracing::info!("[{}] {PREFIX}{}", request.method(), route.name);
     }
@@ -251,6 +255,13 @@ fn json(status: StatusCode, document: Bytes) -> Response<Body> {
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+fn fixed(document: &'static str, etag: &'static str) -> Response<Body> {
+    let mut response = json(StatusCode::OK, Bytes::from_static(document.as_bytes()));
+    let tag = HeaderValue::from_static(etag);
+    response.headers_mut().insert("etag", tag);
     response
 }
 

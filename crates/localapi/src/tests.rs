@@ -450,6 +450,17 @@ async fn the_originals_command_line_is_content() {
     assert!(!daemon.fake.prefs.lock().unwrap().want_running);
 }
 
+#[tokio::test]
+async fn nothing_is_served_and_nothing_can_be() {
+    let daemon = Daemon::start();
+    let client = daemon.client();
+    let none = client.send(Method::GET, "serve-config", 200, Default::default());
+    assert_eq!(&none.await.unwrap()[..], b"null");
+    let error = client.send(Method::POST, "serve-config", 200, Default::default());
+    let error = error.await.unwrap_err().to_string();
+    assert_eq!(error, "501 Not Implemented: not built: serve-config");
+}
+
 /// Clients act only once they know that they are subscribed.
 #[tokio::test]
 async fn a_subscription_is_confirmed_before_there_is_news() {
