@@ -36,9 +36,9 @@ pub struct Peer {
     /// Machine key; zero if we may not know.
     pub machine: MachinePublic,
     /// Its own addresses.
-    pub addresses: Box<[IpNet]>,
+    pub addresses: Arc<[IpNet]>,
     /// What is routed to it, its own addresses included.
-    pub allowed_ips: Box<[IpNet]>,
+    pub allowed_ips: Arc<[IpNet]>,
     /// Where it may be reached directly.
     pub endpoints: Box<[SocketAddr]>,
     /// Home relay region; 0 if unknown.
@@ -95,11 +95,11 @@ impl Peer {
     #[must_use]
     pub fn from_wire(node: tailcfg::Node) -> Self {
         let home_derp = home_derp(&node);
-        let addresses: Box<[IpNet]> = node.addresses.into();
+        let addresses: Arc<[IpNet]> = node.addresses.into();
         let allowed_ips = match node.allowed_ips {
             // Advertised routes of a node outside tailnet lock would let the server add a router on its own.
-            Some(nets) if !node.unsigned_peer_api_only => nets.into(),
-            _ => addresses.clone(),
+            Some(nets) if !node.unsigned_peer_api_only && *nets != *addresses => nets.into(),
+            _ => Arc::clone(&addresses),
         };
         let rare = Rare {
             key_signature: node.key_signature,

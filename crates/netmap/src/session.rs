@@ -7,7 +7,7 @@ use std::sync::Arc;
 use host::Wall;
 use packet::PeerId;
 use tailcfg::go::GoTime;
-use tailcfg::{FilterRule, MapResponse, PeerChange, TkaInfo, UserProfile};
+use tailcfg::{CapMap, FilterRule, MapResponse, PeerChange, TkaInfo, UserProfile};
 
 use crate::derp_map::{derp_map_from_wire, merge};
 use crate::messages::Messages;
@@ -41,6 +41,8 @@ pub struct MapSession {
     messages: Messages,
     lock: Option<TkaInfo>,
     clock_offset: ClockOffset,
+    /// The capabilities of the peer before: most peers have the same.
+    common_caps: Arc<CapMap>,
 }
 
 /// What happened to the peers while one response was applied.
@@ -105,7 +107,7 @@ impl MapSession {
         if !response.peers.is_empty() {
             let old = std::mem::take(&mut self.peers);
             for node in std::mem::take(&mut response.peers) {
-                let peer = keep_newer_disco(Peer::from_wire(node), &old);
+                let peer = keep_newer_disco(self.read_peer(node), &old);
                 self.peers.insert(Arc::new(peer));
             }
             touched.all = true;
@@ -117,7 +119,7 @@ impl MapSession {
             }
         }
         for node in std::mem::take(&mut response.peers_changed) {
-            let peer = Peer::from_wire(node);
+            let peer = self.read_peer(node);
             touched.ids.insert(peer.id);
             self.peers.insert(Arc::new(peer));
         }
@@ -132,6 +134,16 @@ impl MapSession {
             self.patch_peer(change, false, &mut touched);
         }
         touched
+    }
+
+    fn read_peer(&mut self, node: tailcfg::Node) -> Peer {
+        let mut peer = Peer::from_wire(node);
+        if peer.cap_map == self.common_caps {
+            peer.cap_map = Arc::clone(&self.common_caps);
+        } else {
+            self.common_caps = Arc::clone(&peer.cap_map);
+        }
+        peer
     }
 
     fn edit_peer(&mut self, id: PeerId, touched: &mut Touched, edit: impl FnOnce(&mut Peer)) {
