@@ -77,3 +77,6 @@ impl Link {
         Self { queue, _task: task }
     }
 }
+
+#[cfg(test)]
+mod tests;

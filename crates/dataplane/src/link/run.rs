@@ -342,7 +342,7 @@ fn since_start(now: Instant) -> Duration {
 }
 
 /// Drops the packets for which the server's limit has no room.
-fn keep_within(limit: &mut TokenBucket, frames: &mut Vec<u8>, now: Instant) {
+pub(super) fn keep_within(limit: &mut TokenBucket, frames: &mut Vec<u8>, now: Instant) {
     let mut kept = 0;
     let mut at = 0;
     while let Some(header) = frames.get(at..at + derp::HEADER_LEN) {

@@ -1,0 +1,163 @@
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use derp::TokenBucket;
+use host::Instant;
+use keys::NodePublic;
+use proptest::prelude::*;
+
+use super::queue::{BATCH_LEN, MAX_BATCHES};
+use super::run::keep_within;
+use super::{Batch, SendQueue};
+
+const STALL: Duration = Duration::from_millis(500);
+
+fn poll<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn key(n: u8) -> NodePublic {
+    NodePublic::from_bytes([n; 32])
+}
+
+fn batch(to: u8, packet: &[u8]) -> Batch {
+    let mut batch = Batch::default();
+    let frame = batch.begin(&key(to));
+    batch.frames.extend_from_slice(packet);
+    assert_eq!(batch.finish(frame), packet.len());
+    batch
+}
+
+fn take(queue: &SendQueue) -> Option<(Vec<u8>, bool)> {
+    let mut out = Vec::new();
+    match poll(queue.take(&mut out)) {
+        Poll::Ready(drained) => Some((out, drained)),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn frames_are_those_of_the_protocol() {
+    let mut want = Vec::new();
+    derp::put::send_packet(&mut want, &key(7), b"packet").unwrap();
+    let mut batch = batch(7, b"packet");
+    assert_eq!(batch.frames, want);
+    let abandoned = batch.begin(&key(8));
+    batch.frames.extend_from_slice(b"half");
+    batch.abandon(abandoned);
+    assert_eq!((batch.frames, batch.packets), (want, 1));
+}
+
+#[test]
+fn the_oldest_goes_first_when_too_much_waits() {
+    let queue = SendQueue::new(false);
+    for n in 0..MAX_BATCHES {
+        assert_eq!(queue.push(batch(n as u8, b"x")), 0);
+    }
+    assert_eq!(queue.push(batch(200, b"x")), 1);
+    let (out, _) = take(&queue).unwrap();
+    assert_eq!(&out[5..37], key(1).as_bytes(), "the first one was dropped");
+    assert_eq!(&out[out.len() - 33..out.len() - 1], key(200).as_bytes());
+    assert!(take(&queue).is_none());
+}
+
+#[test]
+fn control_frames_overtake_packets_and_die_with_the_connection() {
+    let queue = SendQueue::new(false);
+    queue.push(batch(1, b"x"));
+    queue.set_home(true);
+    queue.push_pong([9; 8]);
+    let (out, _) = take(&queue).unwrap();
+    assert_eq!(out[0], derp::FrameType::NOTE_PREFERRED.0);
+    assert_eq!(out[6], derp::FrameType::PONG.0);
+    assert_eq!(out[19], derp::FrameType::SEND_PACKET.0);
+    queue.push_pong([9; 8]);
+    queue.push(batch(2, b"kept"));
+    queue.disconnected();
+    assert!(queue.home());
+    let (out, _) = take(&queue).unwrap();
+    assert_eq!(out[0], derp::FrameType::SEND_PACKET.0);
+}
+
+#[test]
+fn whoever_saw_congestion_hears_of_its_end() {
+    let queue = SendQueue::new(false);
+    assert!(poll(queue.connected()).is_ready());
+    let now = rt::now();
+    assert!(!queue.is_congested(now, STALL));
+    for _ in 0..4 {
+        queue.push(batch(1, &[0; BATCH_LEN - 64]));
+    }
+    assert!(queue.is_congested(now, STALL));
+    let stuck = now + STALL * 100;
+    assert!(
+        !queue.is_congested(stuck, STALL),
+        "a stuck link holds nobody back"
+    );
+    let drained: Vec<bool> = std::iter::from_fn(|| take(&queue))
+        .map(|(_, d)| d)
+        .collect();
+    assert_eq!(drained, [false, false, true, false]);
+    queue.disconnected();
+    for _ in 0..8 {
+        queue.push(batch(1, &[0; BATCH_LEN - 64]));
+    }
+    assert!(
+        !queue.is_congested(rt::now(), STALL),
+        "nor does one that is down"
+    );
+}
+
+#[test]
+fn pongs_have_a_limit() {
+    let queue = SendQueue::new(false);
+    for _ in 0..100_000 {
+        queue.push_pong([1; 8]);
+    }
+    assert!(take(&queue).unwrap().0.len() < 2048);
+}
+
+proptest! {
+    /// Whatever is taken is what was put in, in order, whole frames only.
+    #[test]
+    fn frames_stay_whole_and_in_order(lens in proptest::collection::vec(0usize..40_000, 1..30)) {
+        let queue = SendQueue::new(false);
+        let mut want = Vec::new();
+        for len in &lens {
+            let batch = batch(3, &vec![*len as u8; *len]);
+            want.extend_from_slice(&batch.frames);
+            prop_assert_eq!(queue.push(batch), 0);
+        }
+        let mut got = Vec::new();
+        while let Some((out, _)) = take(&queue) {
+            prop_assert!(!out.is_empty());
+            got.extend_from_slice(&out);
+        }
+        prop_assert!(got == want);
+    }
+
+    /// A limit drops whole packets only, and nothing but packets.
+    #[test]
+    fn a_limit_drops_whole_packets(
+        lens in proptest::collection::vec(0usize..500, 0..30),
+        burst in 0u64..4000,
+    ) {
+        let mut frames = Vec::new();
+        let mut bucket = TokenBucket::new(1, burst, Duration::ZERO);
+        let mut want = Vec::new();
+        let mut left = burst as usize;
+        for len in lens {
+            let packet = vec![1; len];
+            derp::put::pong(&mut frames, [2; 8]);
+            derp::put::send_packet(&mut frames, &key(1), &packet).unwrap();
+            derp::put::pong(&mut want, [2; 8]);
+            if left >= len + 37 {
+                left -= len + 37;
+                derp::put::send_packet(&mut want, &key(1), &packet).unwrap();
+            }
+        }
+        keep_within(&mut bucket, &mut frames, Instant::ZERO);
+        prop_assert!(frames == want);
+    }
+}
