@@ -164,7 +164,14 @@ impl Core {
     pub(crate) fn run(&mut self, congested: bool) -> Vec<Effect> {
         let now = self.clocks.now;
         self.pings.handle_timeout(now);
-        while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+        // Each tunnel once: one whose timer stays due must not keep the others from their turn.
+        let due: Vec<PeerId> = self
+            .timers
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, id)| *id)
+            .collect();
+        for id in due {
             self.with_tunnel(id, |tunnel, ctx| tunnel.peer.handle_timeout(ctx));
             self.after(id);
         }

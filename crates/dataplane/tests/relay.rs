@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::*;
-use dataplane::{Incoming, PingKind, PingRequest, TcpStream};
+use dataplane::{EngineEvent, Incoming, PingKind, PingRequest, TcpStream};
 use keys::NodePrivate;
 use rt::{OsRng, Task};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -210,6 +210,28 @@ async fn a_dead_link_is_found_after_a_change_of_networks() {
     reachable(&nodes, 0, 1).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_stun_the_home_is_found_by_https() {
+    let cert = SharedCert::new();
+    let key = NodePrivate::generate(&mut OsRng);
+    let relay = relay(&key, ANY.parse().unwrap(), &cert).await;
+    let mut map = (*map(&relay)).clone();
+    let region = map.regions.get_mut(&REGION).unwrap();
+    region.nodes[0].stun_port = None;
+    // Nearer by number, but nobody answers there.
+    let mut dead = region.clone();
+    dead.id = 1;
+    dead.nodes[0].derp_port = 1;
+    map.regions.insert(1, dead);
+    let mut node = lone_node(&map.into());
+    wait_for(&mut node, |event| *event == EngineEvent::HomeDerp(REGION)).await;
+    wait_for(
+        &mut node,
+        |event| matches!(event, EngineEvent::NetInfo(info) if info.working_udp == Some(false)),
+    )
+    .await;
+}
+
 /// Nobody in between may make an engine spin or hold memory: a relay that says anything but the protocol.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_talks_nonsense_is_left_and_tried_again() {
@@ -238,9 +260,10 @@ async fn a_relay_that_talks_nonsense_is_left_and_tried_again() {
         node.derp_port = addr.port();
     }
     let mut node = lone_node(&map.into());
-    wait_for(&mut node, |event| {
-        matches!(event, dataplane::EngineEvent::DerpTrouble { text, .. } if !text.is_empty())
-    })
+    wait_for(
+        &mut node,
+        |event| matches!(event, EngineEvent::DerpTrouble { text, .. } if !text.is_empty()),
+    )
     .await;
     for _ in 0..3 {
         timeout(PATIENCE, calls.recv())
