@@ -1,0 +1,264 @@
+//! What a node costs while nothing happens: time from start to Running, memory, processor, disk, size of the program.
+//!
+//! `cargo bench -p tailscaled --bench footprint -- [--peers N] [--idle SECONDS]` runs our daemon against our own control
+//! server and relay on loopback, first alone with one peer, then in a tailnet of N; with `TS_GO_TAILSCALED` set the original
+//! goes through the same, and the last column is the ratio.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use controlserver::NewAuthKey;
+use keys::{LockPrivate, MachinePrivate, NodePrivate};
+use localapi::Client;
+use tailcfg::go::Secret;
+use tailcfg::{DerpMap, DerpNode, DerpRegion, Hostinfo};
+use testkit::originals::{Daemon, TailscaledOptions, daemon};
+
+/// How often a start is timed; the median counts.
+const STARTS: usize = 5;
+/// After its start a node may settle this long before it is watched.
+const SETTLE: Duration = Duration::from_secs(15);
+/// Registrations under way at once.
+const REGISTERING: usize = 16;
+
+struct Args {
+    peers: usize,
+    idle: Duration,
+}
+
+fn args() -> Args {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let number = |name: &str, default: u64| {
+        let at = words.iter().position(|word| word == name);
+        at.and_then(|at| words.get(at + 1)).and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    Args { peers: number("--peers", 1000) as usize, idle: Duration::from_secs(number("--idle", 60)) }
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = args();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let original = std::env::var_os("TS_GO_TAILSCALED").map(PathBuf::from);
+        let mut programs = vec![PathBuf::from(env!("CARGO_BIN_EXE_tailscaled"))];
+        programs.extend(original);
+        if programs.len() == 1 {
+            eprintln!("set TS_GO_TAILSCALED to the original's path to have it measured too");
+        }
+        for peers in [1, args.peers] {
+            let tailnet = Tailnet::start(peers).await?;
+            let mut rows: Vec<Figures> = Vec::new();
+            for program in &programs {
+                rows.push(tailnet.measure(program, args.idle).await?);
+            }
+            print(peers, args.idle, &rows);
+        }
+        Ok(())
+    })
+}
+
+struct Tailnet {
+    control: controlserver::Server,
+    _relay: derpserver::Server,
+    key: String,
+}
+
+impl Tailnet {
+    async fn start(peers: usize) -> anyhow::Result<Self> {
+        let mut relay = derpserver::Config::new(NodePrivate::generate(&mut rt::OsRng));
+        relay.certificate = Some(derpserver::Certificate::self_signed(Ipv4Addr::LOCALHOST.into(), rt::wall())?);
+        relay.stun = Some((Ipv4Addr::LOCALHOST, 0).into());
+        let relay = derpserver::Server::start(relay).await?;
+        let config = controlserver::Config { derp_map: derp_map(&relay), ..controlserver::Config::default() };
+        let control = controlserver::Server::start(config).await?;
+        let new = NewAuthKey { user: "bench".into(), reusable: true, ..NewAuthKey::default() };
+        let made = control.admin().create_auth_key(new).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let tailnet = Self { control, _relay: relay, key: made.key.unwrap_or_default() };
+        for first in (0..peers).step_by(REGISTERING) {
+            let some = (first..peers.min(first + REGISTERING)).map(|number| tailnet.register(number));
+            futures_util::future::try_join_all(some).await?;
+        }
+        Ok(tailnet)
+    }
+
+    /// Registers a node that is never there.
+    async fn register(&self, number: usize) -> anyhow::Result<()> {
+        let rng = &mut rt::OsRng;
+        let (client, mut events) = control::Client::start(control::ClientConfig {
+            server_url: self.control.url(),
+            machine_key: MachinePrivate::generate(rng),
+            dialer: Arc::new(transport::Dialer::new(transport::DialConfig::default())),
+            paused: true,
+            force_443: false,
+            disco_key: keys::DiscoPublic::ZERO,
+            c2n: control::C2nRouter::new(),
+        })?;
+        client.login(control::LoginRequest {
+            node_key: NodePrivate::generate(rng).public(),
+            lock_key: LockPrivate::generate(rng).public(),
+            auth_key: Some(Secret::new(self.key.clone())),
+            hostinfo: Arc::new(Hostinfo {
+                backend_log_id: "0".repeat(64),
+                hostname: format!("peer{number}"),
+                os: "linux".into(),
+                ..Hostinfo::default()
+            }),
+            ..control::LoginRequest::default()
+        });
+        loop {
+            match events.recv().await {
+                Some(control::Event::Registered(_)) => break,
+                Some(control::Event::RegisterFailed { error, .. }) => anyhow::bail!("register peer{number}: {error}"),
+                Some(_) => {}
+                None => anyhow::bail!("register peer{number}: the client ended"),
+            }
+        }
+        client.shutdown().await;
+        Ok(())
+    }
+
+    async fn measure(&self, program: &Path, idle: Duration) -> anyhow::Result<Figures> {
+        eprintln!("measuring {}", program.display());
+        let mut node = daemon(program, &TailscaledOptions::default());
+        self.log_in(&node).await?;
+        running(&node).await?;
+        let mut starts = Vec::new();
+        for _ in 0..STARTS {
+            node.kill();
+            let start = rt::now();
+            node.start_again();
+            running(&node).await?;
+            starts.push(rt::now().since(start));
+        }
+        starts.sort();
+        tokio::time::sleep(SETTLE).await;
+        let before = Usage::of(node.pid())?;
+        tokio::time::sleep(idle).await;
+        let after = Usage::of(node.pid())?;
+        Ok(Figures {
+            program: program.display().to_string(),
+            start: starts[STARTS / 2],
+            rss_kib: after.rss_kib,
+            cpu: after.cpu.saturating_sub(before.cpu),
+            switches: after.switches - before.switches,
+            written: after.written - before.written,
+            size: std::fs::metadata(program)?.len(),
+        })
+    }
+
+    async fn log_in(&self, node: &Daemon) -> anyhow::Result<()> {
+        let client = Client::new(node.socket());
+        let mut prefs = client.prefs().await?;
+        prefs.control_url = self.control.url();
+        prefs.want_running = true;
+        prefs.logged_out = false;
+        let options = ipn::Options {
+            update_prefs: Some(Box::new(prefs)),
+            auth_key: Secret::new(self.key.clone()),
+            ..ipn::Options::default()
+        };
+        client.start(&options).await?;
+        client.login_interactive().await?;
+        Ok(())
+    }
+}
+
+async fn running(node: &Daemon) -> anyhow::Result<()> {
+    for _ in 0..12_000 {
+        if let Ok(status) = Client::new(node.socket()).status_without_peers().await
+            && status.backend_state == "Running"
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    anyhow::bail!("not Running after a minute:\n{}", node.log())
+}
+
+fn derp_map(relay: &derpserver::Server) -> DerpMap {
+    let node = DerpNode {
+        name: "900a".into(),
+        region_id: 900,
+        host_name: Ipv4Addr::LOCALHOST.to_string(),
+        cert_name: relay.pin.map(|pin| derp::NodeCert::pin_text(&pin)).unwrap_or_default(),
+        ipv4: Ipv4Addr::LOCALHOST.to_string(),
+        ipv6: "none".into(),
+        stun_port: relay.stun_addr.map_or(-1, |addr| addr.port().into()),
+        derp_port: relay.addr.port().into(),
+        ..DerpNode::default()
+    };
+    let region = DerpRegion { region_id: 900, region_code: "bench".into(), nodes: vec![node], ..DerpRegion::default() };
+    DerpMap {
+        regions: Some(BTreeMap::from([(900, Some(region))])),
+        omit_default_regions: true,
+        ..DerpMap::default()
+    }
+}
+
+/// What one daemon costs.
+struct Figures {
+    program: String,
+    start: Duration,
+    rss_kib: u64,
+    cpu: Duration,
+    switches: u64,
+    written: u64,
+    size: u64,
+}
+
+/// What the kernel counts for a process.
+struct Usage {
+    rss_kib: u64,
+    cpu: Duration,
+    switches: u64,
+    written: u64,
+}
+
+impl Usage {
+    fn of(pid: u32) -> anyhow::Result<Self> {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+        let number = |text: &str, name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok()).unwrap_or_default()
+        };
+        let mut switches = 0;
+        let mut nanos = 0;
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let task = task?.path();
+            switches += number(&std::fs::read_to_string(task.join("status"))?, "voluntary_ctxt_switches");
+            let ran = std::fs::read_to_string(task.join("schedstat"))?;
+            nanos += ran.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or_default();
+        }
+        Ok(Self {
+            rss_kib: number(&read("status")?, "VmRSS"),
+            cpu: Duration::from_nanos(nanos),
+            switches,
+            written: number(&read("io")?, "write_bytes"),
+        })
+    }
+}
+
+fn print(peers: usize, idle: Duration, rows: &[Figures]) {
+    println!("\n{peers} peers, idle for {} s", idle.as_secs());
+    let ratio = |ours: f64, theirs: f64| if theirs > 0.0 { format!("{:.2}", ours / theirs) } else { "-".into() };
+    let line = |name: &str, of: &dyn Fn(&Figures) -> f64, digits: usize| {
+        let cells: Vec<String> = rows.iter().map(|row| format!("{:>12.digits$}", of(row))).collect();
+        let last = match rows {
+            [ours, theirs] => ratio(of(ours), of(theirs)),
+            _ => String::new(),
+        };
+        println!("  {name:<26}{} {last:>8}", cells.join(""));
+    };
+    for row in rows {
+        println!("  {}", row.program);
+    }
+    line("start to Running, ms", &|row| row.start.as_secs_f64() * 1e3, 0);
+    line("memory (RSS), KiB", &|row| row.rss_kib as f64, 0);
+    line("processor while idle, ms", &|row| row.cpu.as_secs_f64() * 1e3, 1);
+    line("wake-ups while idle", &|row| row.switches as f64, 0);
+    line("disk writes while idle, B", &|row| row.written as f64, 0);
+    line("program, KiB", &|row| row.size as f64 / 1024.0, 0);
+}
