@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("map_response", control::map_response),
     ("netstack", packets::netstack),
     ("prefs", local::prefs),
+    ("proxy", local::proxy),
     ("server_url", control::server_url),
     ("state_file", local::state_file),
     ("stun", relay::stun),

@@ -110,3 +110,11 @@ pub(crate) fn localapi(data: &[u8]) {
     let second = localapi::routes::read(&method, target, &headers, body);
     assert_eq!(first.is_ok(), second.is_ok());
 }
+
+/// What clients of the SOCKS5 and HTTP proxies send.
+pub(crate) fn proxy(data: &[u8]) {
+    proxy::fuzzing::socks(data);
+    if let Ok(text) = std::str::from_utf8(data) {
+        proxy::fuzzing::connect_target(text);
+    }
+}

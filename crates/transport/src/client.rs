@@ -76,11 +76,9 @@ pub fn target_of(url: &str) -> Result<(bool, String, u16), Error> {
     };
     let host = uri
         .host()
+        .map(|host| host.trim_start_matches('[').trim_end_matches(']'))
         .filter(|host| !host.is_empty())
-        .ok_or_else(|| bad("no host"))?;
-    let host = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
+        .ok_or_else(|| bad("no host"))?
         .to_owned();
     let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
     Ok((https, host, port))

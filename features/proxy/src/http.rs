@@ -112,7 +112,7 @@ async fn dial_target(target: &str, dial: &dyn Dial) -> io::Result<Box<dyn NodeSt
 }
 
 /// Splits `host:port` or `[ip]:port`.
-fn split_target(target: &str) -> Option<(&str, u16)> {
+pub(crate) fn split_target(target: &str) -> Option<(&str, u16)> {
     let (host, port) = target.rsplit_once(':')?;
     let port = port.parse().ok()?;
     let host = match host.strip_prefix('[') {

@@ -5,6 +5,8 @@
 //!
 //! Whoever reaches a listener may use it: neither protocol asks for a password here, as with the originals.
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod listen;
 mod relay;

@@ -1,6 +1,6 @@
 //! SOCKS5 (RFC 1928) without authentication: CONNECT and UDP ASSOCIATE.
 
-mod message;
+pub(crate) mod message;
 mod udp;
 
 use std::io;
