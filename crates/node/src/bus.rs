@@ -1,12 +1,51 @@
 //! The notification bus (`watch-ipn-bus`).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use backend::Event;
 use ipn::Notify;
+use rt::Task;
 use tokio::sync::mpsc;
+
+use crate::brain::BrainHandle;
 
 /// Messages that wait for one subscriber; one that falls further behind is cut off.
 pub(crate) const QUEUE: usize = 128;
+
+/// How many subscribers want to hear of single peers. Their messages are made only while there are any.
+#[derive(Clone, Default)]
+pub(crate) struct PeerWatchers(Arc<AtomicUsize>);
+
+impl PeerWatchers {
+    /// One more, as long as the returned value lives. The brain hears of the first and of the last.
+    pub(crate) async fn join(&self, brain: &BrainHandle) -> PeerWatcher {
+        if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
+            brain.report(Event::PeerWatchers(true)).await;
+        }
+        PeerWatcher { watchers: self.clone(), brain: brain.clone() }
+    }
+}
+
+/// A subscriber that wants to hear of single peers.
+pub(crate) struct PeerWatcher {
+    watchers: PeerWatchers,
+    brain: BrainHandle,
+}
+
+impl Drop for PeerWatcher {
+    fn drop(&mut self) {
+        if self.watchers.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let (brain, watchers) = (self.brain.clone(), self.watchers.clone());
+            let report = async move {
+                // Somebody may have joined in between.
+                let any = watchers.0.load(Ordering::Relaxed) > 0;
+                brain.report(Event::PeerWatchers(any)).await;
+            };
+            Task::spawn("last peer watcher", report).detach();
+        }
+    }
+}
 
 /// Hands every message to every subscriber. Clones are handles to the same bus.
 #[derive(Clone, Default)]

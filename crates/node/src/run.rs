@@ -20,7 +20,7 @@ use transport::{DialConfig, Dialer, ProxyConfig};
 
 use crate::api::Api;
 use crate::brain::{self, Hands};
-use crate::bus::Bus;
+use crate::bus::{Bus, PeerWatchers};
 use crate::control_runner::ControlRunner;
 use crate::engine_runner::{self, EngineRunner};
 use crate::incoming::{self, ProxyMap};
@@ -167,6 +167,7 @@ impl Node {
         let api = Api {
             brain: brain.clone(),
             bus,
+            peer_watchers: PeerWatchers::default(),
             engine,
             status,
             dial,

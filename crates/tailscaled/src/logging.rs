@@ -14,8 +14,8 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::prelude::*;
 
 /// Lines of one call site: this many at once, then one per [`EVERY`].
-const BURST: u32 = 5;
-const EVERY: Duration = Duration::from_secs(5);
+const BURST: u32 = 20;
+const EVERY: Duration = Duration::from_secs(2);
 
 /// Starts logging: `verbose` 0 shows information and worse, 1 and 2 what the originals tag `[v1]` and `[v2]`.
 pub(crate) fn start(verbose: i64, tap: LogTap) {
@@ -40,7 +40,7 @@ struct Lines {
     verbose: i64,
     stamp: bool,
     tap: LogTap,
-    limits: Mutex<BTreeMap<usize, RateLimit>>,
+    limits: Mutex<BTreeMap<usize, Site>>,
 }
 
 fn level_of(level: Level) -> u8 {
@@ -51,12 +51,26 @@ fn level_of(level: Level) -> u8 {
     }
 }
 
+/// One place in the code that logs.
+struct Site {
+    limit: RateLimit,
+    /// Whether its reader knows that lines are left out.
+    told: bool,
+}
+
 impl Lines {
-    /// A line that repeats is worth a few copies, not a full disk.
-    fn allowed(&self, metadata: &'static Metadata<'static>) -> bool {
-        let site = std::ptr::from_ref(metadata) as usize;
+    /// A line that repeats is worth a few copies, not a full disk. The first that is left out is replaced by a note.
+    fn limited(&self, metadata: &'static Metadata<'static>, text: String) -> Option<String> {
+        let place = std::ptr::from_ref(metadata) as usize;
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        limits.entry(site).or_insert_with(|| RateLimit::new(BURST, EVERY)).allow(rt::now())
+        let fresh = || Site { limit: RateLimit::new(BURST, EVERY), told: false };
+        let site = limits.entry(place).or_insert_with(fresh);
+        if site.limit.allow(rt::now()) {
+            site.told = false;
+            return Some(text);
+        }
+        let first = !std::mem::replace(&mut site.told, true);
+        first.then(|| format!("[RATELIMIT] lines like this are left out for a while: {text}"))
     }
 }
 
@@ -71,17 +85,15 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let level = level_of(*event.metadata().level());
         let shown = i64::from(level) <= self.verbose;
-        if !self.allowed(event.metadata()) {
-            return;
-        }
         let mut text = Text::default();
         event.record(&mut text);
+        let Some(text) = self.limited(event.metadata(), text.0) else { return };
         if shown {
             let stamp = if self.stamp { timestamp() } else { String::new() };
             // Standard error may be closed; there is nobody left to tell.
-            let _ = writeln!(std::io::stderr().lock(), "{stamp}{}", text.0);
+            let _ = writeln!(std::io::stderr().lock(), "{stamp}{text}");
         }
-        self.tap.publish(level, || text.0);
+        self.tap.publish(level, || text);
     }
 }
 

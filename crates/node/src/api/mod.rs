@@ -19,7 +19,7 @@ use rand_core::Rng as _;
 use tokio::sync::Notify as Signal;
 
 use crate::brain::BrainHandle;
-use crate::bus::Bus;
+use crate::bus::{Bus, PeerWatchers};
 use crate::incoming::ProxyMap;
 use crate::status::StatusReader;
 use crate::userdial::{UserDial, Way};
@@ -29,6 +29,7 @@ use crate::{Dial as _, LogTap};
 pub(crate) struct Api {
     pub(crate) brain: BrainHandle,
     pub(crate) bus: Bus,
+    pub(crate) peer_watchers: PeerWatchers,
     pub(crate) engine: Engine,
     pub(crate) status: StatusReader,
     pub(crate) dial: UserDial,

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::Api;
 use crate::brain::BrainHandle;
+use crate::bus::PeerWatcher;
 
 /// How often engine figures go to those who want them.
 const ENGINE_EVERY: Duration = Duration::from_secs(2);
@@ -27,7 +28,12 @@ pub(super) async fn stream(api: &Api, mask: WatchMask) -> Reply {
         first.initial_status = Some(Arc::new(api.status.read(true).await));
     }
     let first = stream::iter(mask.intersects(WatchMask::INITIAL).then(|| Arc::new(first)));
-    let rest = stream::unfold(Some(Following { messages, brain: api.brain.clone(), mask }), |following| async move {
+    let watcher = match mask.intersects(WatchMask::PEER_CHANGES | WatchMask::PEER_PATCHES) {
+        true => Some(api.peer_watchers.join(&api.brain).await),
+        false => None,
+    };
+    let following = Following { messages, brain: api.brain.clone(), mask, _watcher: watcher };
+    let rest = stream::unfold(Some(following), |following| async move {
         let mut following = following?;
         match following.next().await {
             Some(message) => Some((message, Some(following))),
@@ -50,6 +56,7 @@ struct Following {
     messages: mpsc::Receiver<Arc<Notify>>,
     brain: BrainHandle,
     mask: WatchMask,
+    _watcher: Option<PeerWatcher>,
 }
 
 impl Following {
