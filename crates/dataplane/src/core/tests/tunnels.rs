@@ -302,6 +302,25 @@ fn replayed_and_forged_datagrams_change_nothing() {
     world.ping(0, 1, PingKind::Icmp, SEC).unwrap().unwrap();
 }
 
+#[test]
+fn another_node_cannot_use_up_a_captured_datagram() {
+    let mut world = World::new(3);
+    world.ping(0, 1, PingKind::Icmp, SEC).unwrap().unwrap();
+    let (zero, _, two) = (0, 1, 2).into_keys(&world);
+    world.loss = 1000;
+    assert_eq!(world.ping(0, 1, PingKind::Tsmp, MS), None);
+    world.loss = 0;
+    let (_, _, captured) = world.tape.last().unwrap().clone();
+    let answers = |world: &World| world.nodes[1].metrics.outbound.packets(Path::Derp);
+    let before = answers(&world);
+    world.inject(two, 1, captured.clone());
+    world.run(SEC);
+    assert_eq!(answers(&world), before);
+    world.inject(zero, 1, captured);
+    world.run(SEC);
+    assert_eq!(answers(&world), before + 1, "its sender can still use it");
+}
+
 trait IntoKeys {
     fn into_keys(self, world: &World) -> (keys::NodePublic, keys::NodePublic, keys::NodePublic);
 }
