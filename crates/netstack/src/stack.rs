@@ -11,7 +11,7 @@ use rand_core::CryptoRng;
 use crate::flows::{Body, Flow, Flows, Key};
 use crate::fragments::{self, Fragments};
 use crate::tcp::segment::{ACK, HEADER, RST, SYN, Segment};
-use crate::tcp::{Conn, Settings, Signals};
+use crate::tcp::{Conn, RecvHalf, Settings, Signals};
 use crate::timewait::{TimeWait, Verdict};
 use crate::udp::UdpFlow;
 use crate::wire;
@@ -545,13 +545,22 @@ impl Netstack {
 
     /// Reads from a TCP flow.
     pub fn recv(&mut self, id: FlowId, into: &mut [u8]) -> Recv {
+        self.recv_with(id, |recv| recv.read(into))
+    }
+
+    /// Reads from a TCP flow until `into` holds `limit` bytes. If it is empty, this copies nothing.
+    pub fn recv_into(&mut self, id: FlowId, into: &mut VecDeque<u8>, limit: usize) -> Recv {
+        self.recv_with(id, |recv| recv.read_into(into, limit))
+    }
+
+    fn recv_with(&mut self, id: FlowId, take: impl FnOnce(&mut RecvHalf) -> usize) -> Recv {
         let Some(flow) = self.flows.get_mut(id) else {
             return Recv::Gone;
         };
         let (read, news, over) = match &mut flow.body {
-            Body::Tcp(conn) => (conn.read(into), conn.has_news(), None),
+            Body::Tcp(conn) => (conn.read(take), conn.has_news(), None),
             Body::Ended { conn, reason } => {
-                let read = conn.read(into);
+                let read = conn.read(take);
                 (read, false, (conn.readable() == 0).then_some(*reason))
             }
             Body::PendingTcp(_) | Body::PendingUdp(_) | Body::Udp(_) => return Recv::Gone,

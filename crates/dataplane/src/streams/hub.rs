@@ -18,8 +18,6 @@ use super::udp::UdpShared;
 
 /// Callers that nobody has looked at yet. More are refused.
 const MAX_CALLERS: usize = 8192;
-/// Bytes carried from the stack to a stream at a time.
-const SCRATCH: usize = 64 << 10;
 /// How often streams that are quiet give back their buffers.
 const TRIM_EVERY: Duration = Duration::from_secs(5);
 
@@ -29,7 +27,6 @@ pub struct FlowHub {
     commands: Vec<Command>,
     flows: HashMap<FlowId, Shared>,
     callers: mpsc::Sender<Incoming>,
-    scratch: Vec<u8>,
     trimmed_at: Instant,
 }
 
@@ -59,7 +56,6 @@ impl FlowHub {
             commands: Vec::new(),
             flows: HashMap::new(),
             callers,
-            scratch: vec![0; SCRATCH],
             trimmed_at: Instant::ZERO,
         };
         (hub, Dialer::new(queue), IncomingFlows(incoming))
@@ -212,7 +208,7 @@ impl FlowHub {
 
     fn carry(&mut self, id: FlowId, stack: &mut Netstack, now: Instant) {
         let goes_on = match self.flows.get(&id) {
-            Some(Shared::Tcp(shared)) => shared.carry(stack, now, &mut self.scratch),
+            Some(Shared::Tcp(shared)) => shared.carry(stack, now),
             Some(Shared::Udp(shared)) => shared.carry(stack, now),
             None => return,
         };

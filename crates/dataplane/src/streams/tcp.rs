@@ -144,12 +144,7 @@ impl TcpShared {
     }
 
     /// Engine: carries bytes both ways. False if the hub has no more to do with this flow.
-    pub(crate) fn carry(
-        &self,
-        stack: &mut Netstack,
-        now: host::Instant,
-        scratch: &mut [u8],
-    ) -> bool {
+    pub(crate) fn carry(&self, stack: &mut Netstack, now: host::Instant) -> bool {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         state.posted = false;
@@ -159,7 +154,7 @@ impl TcpShared {
         if state.released {
             return state.carry_last(stack, flow, now);
         }
-        state.carry_in(stack, flow, scratch);
+        state.carry_in(stack, flow);
         true
     }
 }
@@ -190,20 +185,16 @@ impl TcpState {
         }
     }
 
-    fn carry_in(&mut self, stack: &mut Netstack, flow: FlowId, scratch: &mut [u8]) {
-        let before = self.received.len();
+    fn carry_in(&mut self, stack: &mut Netstack, flow: FlowId) {
         self.more = false;
+        let mut news = false;
         loop {
-            let room = LIMIT.saturating_sub(self.received.len()).min(scratch.len());
-            if room == 0 {
+            if self.received.len() >= LIMIT {
                 self.more = true;
                 break;
             }
-            let Some(space) = scratch.get_mut(..room) else {
-                break;
-            };
-            match stack.recv(flow, space) {
-                Recv::Data(n) => self.received.extend(space.get(..n).unwrap_or_default()),
+            match stack.recv_into(flow, &mut self.received, LIMIT) {
+                Recv::Data(_) => news = true,
                 Recv::Eof => {
                     self.eof = true;
                     break;
@@ -211,7 +202,7 @@ impl TcpState {
                 Recv::Empty | Recv::Gone => break,
             }
         }
-        if self.received.len() > before || self.eof {
+        if news || self.eof {
             wake(&mut self.reader);
         }
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use host::Instant;
 
 use crate::Closed;
-use recv::RecvHalf;
+pub(crate) use recv::RecvHalf;
 use segment::{ACK, FIN, Options, PSH, RST, SYN, Segment};
 pub(crate) use send::Chunk;
 use send::SendHalf;
@@ -554,12 +554,12 @@ impl Conn {
         self.send.finish();
     }
 
-    /// `None` at the end of the stream.
-    pub(crate) fn read(&mut self, into: &mut [u8]) -> Option<usize> {
+    /// Lets `take` read; `None` at the end of the stream.
+    pub(crate) fn read(&mut self, take: impl FnOnce(&mut RecvHalf) -> usize) -> Option<usize> {
         if self.recv.readable() == 0 && self.recv.finished() {
             return None;
         }
-        let n = self.recv.read(into);
+        let n = take(&mut self.recv);
         if self.state == State::Open && self.recv.window_update_due() {
             self.ack = AckDue::Now;
         }

@@ -244,6 +244,22 @@ impl RecvHalf {
         done
     }
 
+    /// Appends what is ready to `into`, up to `limit` bytes in all; an empty one is swapped instead of filled.
+    pub(crate) fn read_into(&mut self, into: &mut VecDeque<u8>, limit: usize) -> usize {
+        let n = limit.saturating_sub(into.len()).min(self.ready.len());
+        if into.is_empty() && n == self.ready.len() {
+            std::mem::swap(into, &mut self.ready);
+        } else {
+            let (front, back) = self.ready.as_slices();
+            let split = front.len().min(n);
+            into.extend(front.get(..split).unwrap_or_default());
+            into.extend(back.get(..n - split).unwrap_or_default());
+            self.ready.drain(..n);
+        }
+        self.grow(n);
+        n
+    }
+
     fn grow(&mut self, read: usize) {
         self.read_since_growth += read;
         if self.read_since_growth < self.limit {
