@@ -95,3 +95,50 @@ fn announce(what: &str, wanted: &str, listener: &TcpListener) {
 pub async fn serve(listener: TcpListener, speaks: Speaks, dial: Arc<dyn Dial>) {
     listen::run(listener, speaks, dial).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listeners(socks5: &str, http: &str) -> Result<Vec<Speaks>, String> {
+        let config = Config {
+            socks5: socks5.to_owned(),
+            http: http.to_owned(),
+        };
+        let listeners = Proxy(config).listeners()?;
+        Ok(listeners.into_iter().map(|(_, speaks)| speaks).collect())
+    }
+
+    #[tokio::test]
+    async fn one_address_is_one_listener_unless_the_system_chooses_the_port() {
+        use Speaks::{Both, Http, Socks};
+        let free = listen::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = free.to_string();
+        assert_eq!(listeners(&free, &free).unwrap(), [Both]);
+        assert_eq!(
+            listeners("localhost:0", "localhost:0").unwrap(),
+            [Socks, Http]
+        );
+        assert_eq!(listeners(&free, "").unwrap(), [Socks]);
+        assert_eq!(listeners("", ":0").unwrap(), [Http]);
+        assert_eq!(listeners("", "").unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_listened_on_is_an_error_that_says_so() {
+        let taken = listen::bind("127.0.0.1:0").unwrap();
+        let taken_text = taken.local_addr().unwrap().to_string();
+        for bad in [
+            taken_text.as_str(),
+            "nonsense",
+            "127.0.0.1",
+            "127.0.0.1:99999",
+        ] {
+            let error = listeners(bad, "").unwrap_err();
+            assert!(
+                error.starts_with("SOCKS5 listener: ") && error.contains(bad),
+                "{error}"
+            );
+        }
+    }
+}
