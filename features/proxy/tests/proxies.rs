@@ -476,7 +476,7 @@ async fn curl_gets_through_in_every_way() {
             "--proxytunnel".to_owned(),
         ],
     ] {
-        let arguments = [&way[..], &[url.clone()]].concat();
+        let arguments = [&way[..], std::slice::from_ref(&url)].concat();
         let Some((code, got)) = curl(&arguments).await else {
             eprintln!("SKIP curl_gets_through_in_every_way: no curl; install the package `curl`");
             return;
