@@ -161,7 +161,7 @@ impl Pair {
     /// Hands our datagrams to them, their answers to us, and so on until both are silent.
     fn run(&mut self, mut from_us: Vec<Vec<u8>>) {
         while !from_us.is_empty() {
-            let answers: Vec<_> = from_us.iter().flat_map(|d| self.to_them(d)).collect();
+            let answers: Vec<_> = from_us.iter().flat_map(|d| self.hand_them(d)).collect();
             from_us = answers
                 .iter()
                 .flat_map(|answer| self.ours.receive(answer))
@@ -169,7 +169,7 @@ impl Pair {
         }
     }
 
-    fn to_them(&mut self, datagram: &[u8]) -> Vec<Vec<u8>> {
+    fn hand_them(&mut self, datagram: &[u8]) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         let mut buffer = vec![0; 65536];
         let mut input = datagram;
@@ -255,7 +255,7 @@ fn sessions_follow_each_other() {
 fn boringtun_under_load_gives_us_a_cookie() {
     let mut pair = Pair::new(4, |key| Some(Arc::new(RateLimiter::new(key, 0))));
     let first = pair.ours.send(&packet(4, 40));
-    let answer = pair.to_them(&first[0]);
+    let answer = pair.hand_them(&first[0]);
     assert!(matches!(classify(&answer[0]), Ok(Message::CookieReply(_))));
     assert!(pair.ours.receive(&answer[0]).is_empty());
     pair.ours.pass(Duration::from_secs(6));
@@ -289,7 +289,7 @@ fn boringtun_uses_the_cookie_that_we_give() {
             Admit::Challenge(reply) => {
                 assert!(!challenged, "the cookie must satisfy us");
                 challenged = true;
-                assert!(pair.to_them(&reply).is_empty());
+                assert!(pair.hand_them(&reply).is_empty());
                 pair.ours.pass(Duration::from_secs(1));
             }
             Admit::Proceed if challenged => {

@@ -210,7 +210,7 @@ fn flood(sources: u32) -> Pair {
     for millisecond in 0..7500 {
         for _ in 0..20 {
             n += 1;
-            let from = source((n % sources >> 14) as u8 + 9, (n % sources) as u16);
+            let from = source(((n % sources) >> 14) as u8 + 9, (n % sources) as u16);
             let verdict = pair.b.gate.admit(
                 &pair.b.identity,
                 &Message::Initiation(Initiation(&message)),
