@@ -24,7 +24,10 @@ impl Lifeline {
         // The reading end must be inherited under its number, the writing end by nobody.
         let (read, write) = pipe_with(PipeFlags::empty())?;
         rustix::io::fcntl_setfd(&write, rustix::io::FdFlags::CLOEXEC)?;
-        Ok(Self { read, _write: write })
+        Ok(Self {
+            read,
+            _write: write,
+        })
     }
 }
 
@@ -37,7 +40,13 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts `program`; both its streams go to `log`.
-    pub(crate) fn start(program: &Path, args: &[String], log: &Path, env: Option<(&str, &str)>, lifeline: &Lifeline) -> Result<Self> {
+    pub(crate) fn start(
+        program: &Path,
+        args: &[String],
+        log: &Path,
+        env: Option<(&str, &str)>,
+        lifeline: &Lifeline,
+    ) -> Result<Self> {
         let log_file = File::options()
             .create(true)
             .append(true)
@@ -56,7 +65,10 @@ impl Daemon {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("start `{}`", program.display()))?;
-        Ok(Self { child, name: program.display().to_string() })
+        Ok(Self {
+            child,
+            name: program.display().to_string(),
+        })
     }
 
     /// The process's id, while it runs.
@@ -74,7 +86,11 @@ impl Daemon {
 
     /// Asks the daemon to end, and kills it if it does not within 5 s.
     pub(crate) async fn stop(&mut self) -> io::Result<ExitStatus> {
-        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) {
+        if let Some(pid) = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.try_into().ok()?))
+        {
             // An error means that it has just ended.
             let _ = kill_process(pid, Signal::TERM);
         }

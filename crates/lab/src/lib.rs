@@ -55,18 +55,42 @@ pub async fn run(options: &Options, stop: impl Future<Output = ()>) -> Result<Re
 }
 
 async fn exercise(tailnet: &mut Tailnet, say: &report::Voice) -> Result<Report> {
-    say.step(&format!("control server at {}, relay at {}", tailnet.control_url(), tailnet.relay_addr()));
+    say.step(&format!(
+        "control server at {}, relay at {}",
+        tailnet.control_url(),
+        tailnet.relay_addr()
+    ));
     tailnet.start_nodes().await?;
     for node in tailnet.nodes() {
         node.wait_running(START_LIMIT).await?;
-        say.step(&format!("{} is Running at {}", node.name(), node.address().await?));
+        say.step(&format!(
+            "{} is Running at {}",
+            node.name(),
+            node.address().await?
+        ));
     }
-    say.raw(&tailnet.nodes()[0].cli(&["status"]).await.context("tailscale status")?);
-    let sink = Sink::start().await.context("start the receiver of the transfers")?;
-    let mut report = Report { ok: true, pairs: Vec::new() };
+    say.raw(
+        &tailnet.nodes()[0]
+            .cli(&["status"])
+            .await
+            .context("tailscale status")?,
+    );
+    let sink = Sink::start()
+        .await
+        .context("start the receiver of the transfers")?;
+    let mut report = Report {
+        ok: true,
+        pairs: Vec::new(),
+    };
     let count = tailnet.nodes().len();
     for from in 0..count {
-        let pair = exercise_pair(&tailnet.nodes()[from], &tailnet.nodes()[(from + 1) % count], &sink, say).await?;
+        let pair = exercise_pair(
+            &tailnet.nodes()[from],
+            &tailnet.nodes()[(from + 1) % count],
+            &sink,
+            say,
+        )
+        .await?;
         say.pair(&pair);
         report.pairs.push(pair);
     }
@@ -75,11 +99,19 @@ async fn exercise(tailnet: &mut Tailnet, say: &report::Voice) -> Result<Report> 
 
 async fn exercise_pair(from: &Node, to: &Node, sink: &Sink, say: &report::Voice) -> Result<Pair> {
     let address = to.address().await?;
-    let ping = from.ping(address).await.with_context(|| format!("ping from {} to {}", from.name(), to.name()))?;
-    let bar = say.progress(from.name(), to.name(), TRANSFER_LEN);
-    let sent = push(from.proxy(), (address, sink.port()).into(), TRANSFER_LEN, |bytes| bar.set_position(bytes))
+    let ping = from
+        .ping(address)
         .await
-        .with_context(|| format!("transfer from {} to {}", from.name(), to.name()));
+        .with_context(|| format!("ping from {} to {}", from.name(), to.name()))?;
+    let bar = say.progress(from.name(), to.name(), TRANSFER_LEN);
+    let sent = push(
+        from.proxy(),
+        (address, sink.port()).into(),
+        TRANSFER_LEN,
+        |bytes| bar.set_position(bytes),
+    )
+    .await
+    .with_context(|| format!("transfer from {} to {}", from.name(), to.name()));
     bar.finish_and_clear();
     let sent = sent?;
     anyhow::ensure!(

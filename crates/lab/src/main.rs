@@ -8,7 +8,10 @@ use lab::{Options, Report};
 fn main() -> ExitCode {
     let mut options = Options::parse();
     options.once |= options.json;
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("cannot start the async runtime: {error}");
@@ -17,7 +20,10 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(lab::run(&options, stopped()));
     if options.json {
-        let report = outcome.as_ref().cloned().unwrap_or_else(|_| Report::default());
+        let report = outcome
+            .as_ref()
+            .cloned()
+            .unwrap_or_else(|_| Report::default());
         println!("{}", serde_json::to_string(&report).unwrap_or_default());
     }
     match outcome {

@@ -63,10 +63,20 @@ impl Voice {
 
     /// A bar on a terminal; nothing where there is none.
     pub(crate) fn progress(&self, from: &str, to: &str, len: u64) -> ProgressBar {
-        let target = if self.silent { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target = if self.silent {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
         let bar = ProgressBar::with_draw_target(Some(len), target);
-        let style = ProgressStyle::with_template("  {msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        let style = ProgressStyle::with_template(
+            "  {msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}",
+        );
+        bar.set_style(
+            style
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("=> "),
+        );
         bar.set_message(format!("{from} → {to}"));
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
@@ -86,18 +96,35 @@ impl Voice {
     }
 
     pub(crate) fn playground(&self, tailnet: &Tailnet, report: &Report) {
-        let best = report.pairs.iter().map(|pair| pair.mbit_per_s).fold(0.0, f64::max);
-        println!("\nEverything works (best transfer: {best:.0} Mbit/s). Go on playing, in another terminal:\n");
+        let best = report
+            .pairs
+            .iter()
+            .map(|pair| pair.mbit_per_s)
+            .fold(0.0, f64::max);
+        println!(
+            "\nEverything works (best transfer: {best:.0} Mbit/s). Go on playing, in another terminal:\n"
+        );
         for node in tailnet.nodes() {
             println!("  {}", node.cli_line("status"));
         }
         if let [first, second, ..] = tailnet.nodes() {
             println!("  {}", first.cli_line(&format!("ping {}", second.name())));
             println!("  python3 -m http.server 8000 --bind 127.0.0.1 &");
-            println!("  curl --socks5-hostname {} http://{}:8000/", first.proxy(), second.name());
+            println!(
+                "  curl --socks5-hostname {} http://{}:8000/",
+                first.proxy(),
+                second.name()
+            );
         }
-        let end = if tailnet.is_kept() { "ends it and keeps the directory" } else { "ends it and removes the directory" };
-        println!("\nEverything is in {}. Ctrl-C {end}.", tailnet.dir().display());
+        let end = if tailnet.is_kept() {
+            "ends it and keeps the directory"
+        } else {
+            "ends it and removes the directory"
+        };
+        println!(
+            "\nEverything is in {}. Ctrl-C {end}.",
+            tailnet.dir().display()
+        );
     }
 
     /// After a failure: where the nodes' own words are.

@@ -33,9 +33,16 @@ impl Programs {
     /// The programs beside the running one: cargo puts them into one directory.
     pub fn beside_us() -> Result<Self> {
         let own = std::env::current_exe().context("find the running program")?;
-        let found = Self { tailscaled: own.with_file_name("tailscaled"), tailscale: own.with_file_name("tailscale") };
+        let found = Self {
+            tailscaled: own.with_file_name("tailscaled"),
+            tailscale: own.with_file_name("tailscale"),
+        };
         for program in [&found.tailscaled, &found.tailscale] {
-            ensure!(program.exists(), "`{}` is missing: build it with cargo build --release", program.display());
+            ensure!(
+                program.exists(),
+                "`{}` is missing: build it with cargo build --release",
+                program.display()
+            );
         }
         Ok(found)
     }
@@ -71,8 +78,16 @@ impl Tailnet {
         .await
         .context("start the control server")?;
         remember_address(&dir, control.local_addr())?;
-        let key = NewAuthKey { user: "lab".into(), reusable: true, ..NewAuthKey::default() };
-        let key = control.admin().create_auth_key(key).await.map_err(|error| anyhow::anyhow!("make an auth key: {error:?}"))?;
+        let key = NewAuthKey {
+            user: "lab".into(),
+            reusable: true,
+            ..NewAuthKey::default()
+        };
+        let key = control
+            .admin()
+            .create_auth_key(key)
+            .await
+            .map_err(|error| anyhow::anyhow!("make an auth key: {error:?}"))?;
         let key_file = dir.path.join("auth-key");
         write_secret(&key_file, key.key.unwrap_or_default().as_bytes())?;
         Ok(Self {
@@ -95,7 +110,10 @@ impl Tailnet {
             self.nodes.push(node);
         }
         let control = self.control.url();
-        let logins = self.nodes.iter().map(|node| node.log_in(&control, &self.key_file));
+        let logins = self
+            .nodes
+            .iter()
+            .map(|node| node.log_in(&control, &self.key_file));
         futures_util::future::try_join_all(logins).await?;
         Ok(())
     }
@@ -114,7 +132,9 @@ impl Tailnet {
             format!("--socks5-server={proxy}"),
             format!("--outbound-http-proxy-listen={proxy}"),
         ];
-        let env = self.relay_only.then_some(("TS_DEBUG_ALWAYS_USE_DERP", "true"));
+        let env = self
+            .relay_only
+            .then_some(("TS_DEBUG_ALWAYS_USE_DERP", "true"));
         let daemon = Daemon::start(&self.programs.tailscaled, &args, &log, env, &self.lifeline)?;
         let mut node = Node {
             name: name.to_owned(),
@@ -213,12 +233,19 @@ impl Node {
 
     /// What to type for a command of this node.
     pub fn cli_line(&self, command: &str) -> String {
-        format!("{} --socket={} {command}", self.tailscale.display(), self.socket.display())
+        format!(
+            "{} --socket={} {command}",
+            self.tailscale.display(),
+            self.socket.display()
+        )
     }
 
     /// Runs a command of this node; what it printed.
     pub async fn cli(&self, args: &[&str]) -> Result<String> {
-        #[expect(clippy::disallowed_methods, reason = "the lab drives its nodes as a user would")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the lab drives its nodes as a user would"
+        )]
         let command = std::process::Command::new(&self.tailscale);
         let output = tokio::process::Command::from(command)
             .arg(format!("--socket={}", self.socket.display()))
@@ -245,7 +272,9 @@ impl Node {
             if tokio::net::UnixStream::connect(&self.socket).await.is_ok() {
                 return Ok(());
             }
-            self.daemon.check_alive().with_context(|| format!("its log is {}", self.log.display()))?;
+            self.daemon
+                .check_alive()
+                .with_context(|| format!("its log is {}", self.log.display()))?;
             tokio::time::sleep(POLL_EVERY).await;
         }
         bail!("{} does not listen on {}", self.name, self.socket.display());
@@ -255,7 +284,9 @@ impl Node {
         let server = format!("--login-server={control}");
         let key = format!("--auth-key=file:{}", key_file.display());
         let host = format!("--hostname={}", self.name);
-        self.cli(&["up", &server, &key, &host, "--timeout=60s"]).await.map(drop)
+        self.cli(&["up", &server, &key, &host, "--timeout=60s"])
+            .await
+            .map(drop)
     }
 
     /// Waits until the node says that it is Running.
@@ -275,7 +306,10 @@ impl Node {
 
     /// Its IPv4 address in the tailnet.
     pub async fn address(&self) -> Result<IpAddr> {
-        let status = Client::new(&self.socket).status_without_peers().await.context("ask for the status")?;
+        let status = Client::new(&self.socket)
+            .status_without_peers()
+            .await
+            .context("ask for the status")?;
         let address = status.tailscale_ips.unwrap_or_default().into_iter().next();
         address.with_context(|| format!("{} has no address", self.name))
     }
@@ -287,7 +321,12 @@ impl Node {
             let path = self.ping_once(address, "disco").await;
             let tunnel = self.ping_once(address, "TSMP").await;
             match (path, tunnel) {
-                (Ok(path), Ok(tunnel)) => return Ok(Ping { rtt: tunnel.rtt, direct: path.direct }),
+                (Ok(path), Ok(tunnel)) => {
+                    return Ok(Ping {
+                        rtt: tunnel.rtt,
+                        direct: path.direct,
+                    });
+                }
                 (Err(error), _) | (_, Err(error)) => last = format!("{error:#}"),
             }
             tokio::time::sleep(POLL_EVERY).await;
@@ -297,16 +336,23 @@ impl Node {
 
     async fn ping_once(&self, address: IpAddr, kind: &str) -> Result<Ping> {
         let client = Client::new(&self.socket);
-        let pinged = tokio::time::timeout(Duration::from_secs(3), client.ping(address, kind, 0)).await;
+        let pinged =
+            tokio::time::timeout(Duration::from_secs(3), client.ping(address, kind, 0)).await;
         let result = pinged.context("no answer in time")??;
         ensure!(result.err.is_empty(), "{}", result.err);
-        Ok(Ping { rtt: Duration::from_secs_f64(result.latency_seconds.max(0.0)), direct: !result.endpoint.is_empty() })
+        Ok(Ping {
+            rtt: Duration::from_secs_f64(result.latency_seconds.max(0.0)),
+            direct: !result.endpoint.is_empty(),
+        })
     }
 }
 
 async fn start_relay() -> Result<derpserver::Server> {
     let mut config = derpserver::Config::new(NodePrivate::generate(&mut rt::OsRng));
-    config.certificate = Some(derpserver::Certificate::self_signed(Ipv4Addr::LOCALHOST.into(), rt::wall())?);
+    config.certificate = Some(derpserver::Certificate::self_signed(
+        Ipv4Addr::LOCALHOST.into(),
+        rt::wall(),
+    )?);
     config.stun = Some((Ipv4Addr::LOCALHOST, 0).into());
     Ok(derpserver::Server::start(config).await?)
 }
@@ -316,7 +362,10 @@ fn derp_map(relay: &derpserver::Server) -> DerpMap {
         name: format!("{REGION}a"),
         region_id: REGION,
         host_name: Ipv4Addr::LOCALHOST.to_string(),
-        cert_name: relay.pin.map(|pin| derp::NodeCert::pin_text(&pin)).unwrap_or_default(),
+        cert_name: relay
+            .pin
+            .map(|pin| derp::NodeCert::pin_text(&pin))
+            .unwrap_or_default(),
         ipv4: Ipv4Addr::LOCALHOST.to_string(),
         ipv6: "none".into(),
         stun_port: relay.stun_addr.map_or(-1, |addr| addr.port().into()),
@@ -345,7 +394,8 @@ fn control_address(dir: &Directory) -> SocketAddr {
 }
 
 fn remember_address(dir: &Directory, address: SocketAddr) -> Result<()> {
-    std::fs::write(dir.path.join("control.addr"), address.to_string()).context("remember the control server's address")
+    std::fs::write(dir.path.join("control.addr"), address.to_string())
+        .context("remember the control server's address")
 }
 
 fn free_address() -> std::io::Result<SocketAddr> {
@@ -363,7 +413,9 @@ impl Directory {
     fn new(keep: Option<&Path>) -> Result<Self> {
         if let Some(path) = keep {
             make_private_dir(path)?;
-            let path = path.canonicalize().with_context(|| format!("find `{}`", path.display()))?;
+            let path = path
+                .canonicalize()
+                .with_context(|| format!("find `{}`", path.display()))?;
             return Ok(Self { path, keep: true });
         }
         let path = std::env::temp_dir().join(format!("tailnet-lab-{}", std::process::id()));
@@ -383,14 +435,23 @@ impl Drop for Directory {
 }
 
 fn make_private_dir(path: &Path) -> Result<()> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
     made.with_context(|| format!("make the directory `{}`", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
         .with_context(|| format!("narrow the rights of `{}`", path.display()))
 }
 
 fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
     let mut file = file.with_context(|| format!("write `{}`", path.display()))?;
-    file.write_all(bytes).with_context(|| format!("write `{}`", path.display()))
+    file.write_all(bytes)
+        .with_context(|| format!("write `{}`", path.display()))
 }

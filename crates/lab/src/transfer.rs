@@ -69,7 +69,12 @@ pub struct Sent {
 }
 
 /// Sends `len` bytes to a [`Sink`] at `target` through the SOCKS5 proxy at `proxy`.
-pub async fn push(proxy: SocketAddr, target: SocketAddr, len: u64, mut progress: impl FnMut(u64)) -> Result<Sent> {
+pub async fn push(
+    proxy: SocketAddr,
+    target: SocketAddr,
+    len: u64,
+    mut progress: impl FnMut(u64),
+) -> Result<Sent> {
     let mut stream = socks5_connect(proxy, target).await?;
     let start = rt::now();
     stream.write_u64(len).await?;
@@ -86,9 +91,16 @@ pub async fn push(proxy: SocketAddr, target: SocketAddr, len: u64, mut progress:
         progress(sent);
     }
     let mut answer = [0; DIGEST_LEN];
-    stream.read_exact(&mut answer).await.context("wait for the receiver's checksum")?;
+    stream
+        .read_exact(&mut answer)
+        .await
+        .context("wait for the receiver's checksum")?;
     let elapsed = rt::now().since(start);
-    Ok(Sent { bytes: len, elapsed, checksums_match: hash.finish().as_ref() == answer })
+    Ok(Sent {
+        bytes: len,
+        elapsed,
+        checksums_match: hash.finish().as_ref() == answer,
+    })
 }
 
 /// Bytes that no compression or repetition could hide a fault in (xorshift).
@@ -107,7 +119,9 @@ impl Noise {
 
 /// RFC 1928, CONNECT without authentication.
 async fn socks5_connect(proxy: SocketAddr, target: SocketAddr) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(proxy).await.with_context(|| format!("connect to the SOCKS5 proxy {proxy}"))?;
+    let mut stream = TcpStream::connect(proxy)
+        .await
+        .with_context(|| format!("connect to the SOCKS5 proxy {proxy}"))?;
     stream.set_nodelay(true)?;
     let mut request = vec![5, 1, 0, 5, 1, 0];
     match target {
@@ -124,11 +138,18 @@ async fn socks5_connect(proxy: SocketAddr, target: SocketAddr) -> Result<TcpStre
     stream.write_all(&request[..3]).await?;
     let mut method = [0; 2];
     stream.read_exact(&mut method).await?;
-    ensure!(method == [5, 0], "the proxy refuses anonymous use: {method:?}");
+    ensure!(
+        method == [5, 0],
+        "the proxy refuses anonymous use: {method:?}"
+    );
     stream.write_all(&request[3..]).await?;
     let mut head = [0; 4];
     stream.read_exact(&mut head).await?;
-    ensure!(head[1] == 0, "the proxy cannot connect to {target}: code {}", head[1]);
+    ensure!(
+        head[1] == 0,
+        "the proxy cannot connect to {target}: code {}",
+        head[1]
+    );
     let rest = match head[3] {
         1 => 4 + 2,
         4 => 16 + 2,

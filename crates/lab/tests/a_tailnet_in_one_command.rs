@@ -10,7 +10,9 @@ fn lab(test: &str, args: &[&str]) -> Option<Output> {
     let program = Path::new(env!("CARGO_BIN_EXE_lab"));
     for other in ["tailscaled", "tailscale"] {
         if !program.with_file_name(other).exists() {
-            eprintln!("SKIP {test}: `{other}` is not built; run cargo test for the whole workspace");
+            eprintln!(
+                "SKIP {test}: `{other}` is not built; run cargo test for the whole workspace"
+            );
             return None;
         }
     }
@@ -19,7 +21,9 @@ fn lab(test: &str, args: &[&str]) -> Option<Output> {
 
 #[test]
 fn one_round_moves_data_and_says_so_in_json() {
-    let Some(output) = lab("one_round_moves_data_and_says_so_in_json", &["--json"]) else { return };
+    let Some(output) = lab("one_round_moves_data_and_says_so_in_json", &["--json"]) else {
+        return;
+    };
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {errors}", output.status);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -28,9 +32,15 @@ fn one_round_moves_data_and_says_so_in_json() {
     assert_eq!(pairs.len(), 2);
     for pair in pairs {
         assert_eq!(pair["direct"], false, "{pair}");
-        assert!(pair["rtt_ms"].as_f64().unwrap() > 0.0 && pair["mbit_per_s"].as_f64().unwrap() > 0.0, "{pair}");
+        assert!(
+            pair["rtt_ms"].as_f64().unwrap() > 0.0 && pair["mbit_per_s"].as_f64().unwrap() > 0.0,
+            "{pair}"
+        );
     }
-    assert_eq!((&pairs[0]["from"], &pairs[0]["to"]), (&"node1".into(), &"node2".into()));
+    assert_eq!(
+        (&pairs[0]["from"], &pairs[0]["to"]),
+        (&"node1".into(), &"node2".into())
+    );
 }
 
 #[test]
@@ -42,17 +52,33 @@ fn a_kept_directory_is_private_and_the_nodes_keep_their_addresses() {
     let args = ["--once", "--keep", keep.to_str().unwrap()];
     let address = |output: &Output| {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-        text.lines().find(|line| line.contains("node1 is Running")).unwrap().to_owned()
+        assert!(
+            output.status.success(),
+            "{text}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text.lines()
+            .find(|line| line.contains("node1 is Running"))
+            .unwrap()
+            .to_owned()
     };
-    let Some(first) = lab(test, &args) else { return };
-    assert_eq!(std::fs::metadata(&keep).unwrap().permissions().mode() & 0o777, 0o700);
-    let Some(second) = lab(test, &args) else { return };
+    let Some(first) = lab(test, &args) else {
+        return;
+    };
+    assert_eq!(
+        std::fs::metadata(&keep).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    let Some(second) = lab(test, &args) else {
+        return;
+    };
     assert_eq!(address(&first), address(&second));
 }
 
 #[test]
 fn bad_options_are_refused() {
-    let Some(output) = lab("bad_options_are_refused", &["--nodes", "1"]) else { return };
+    let Some(output) = lab("bad_options_are_refused", &["--nodes", "1"]) else {
+        return;
+    };
     assert_eq!(output.status.code(), Some(2));
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use backend::{Answer, Backend, Command, CommandError, CommandId, ControlEffect, Effect, Event, Snapshot, Target};
+use backend::{
+    Answer, Backend, Command, CommandError, CommandId, ControlEffect, Effect, Event, Snapshot,
+    Target,
+};
 use host::{DnsConfigurator, Router, StateStore};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -40,7 +43,10 @@ impl BrainHandle {
     pub(crate) async fn command(&self, command: Command) -> Result<Answer, CommandError> {
         let (answer, answered) = oneshot::channel();
         let gone = || CommandError::Unavailable("the daemon is shutting down".into());
-        self.inputs.send(Input::Command(command, answer)).await.map_err(|_| gone())?;
+        self.inputs
+            .send(Input::Command(command, answer))
+            .await
+            .map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 
@@ -53,14 +59,16 @@ impl BrainHandle {
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
     }
-
 }
 
 /// Makes the channel before the brain, so that the engines can be given a handle.
 pub(crate) fn channel(first: Arc<Snapshot>) -> (BrainHandle, Mailbox) {
     let (inputs, receiver) = mpsc::channel(QUEUE);
     let (publish, snapshot) = watch::channel(first);
-    (BrainHandle { inputs, snapshot }, Mailbox { receiver, publish })
+    (
+        BrainHandle { inputs, snapshot },
+        Mailbox { receiver, publish },
+    )
 }
 
 /// The brain's end of the channel.
@@ -80,8 +88,14 @@ pub(crate) struct Hands {
 }
 
 /// Runs until the last handle is gone, or `stop` says so.
-pub(crate) async fn run(mut backend: Backend, mut hands: Hands, mut mailbox: Mailbox, mut stop: oneshot::Receiver<()>) {
-    let mut waiting: BTreeMap<CommandId, oneshot::Sender<Result<Answer, CommandError>>> = BTreeMap::new();
+pub(crate) async fn run(
+    mut backend: Backend,
+    mut hands: Hands,
+    mut mailbox: Mailbox,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let mut waiting: BTreeMap<CommandId, oneshot::Sender<Result<Answer, CommandError>>> =
+        BTreeMap::new();
     let mut next_id = 0;
     let mut event = Some(Event::Boot);
     loop {
@@ -150,11 +164,17 @@ impl Hands {
             }
             Effect::ApplyRouter(want) => {
                 let failures = self.router.apply(&want).failures;
-                Some(Event::Applied { target: Target::Router, failures })
+                Some(Event::Applied {
+                    target: Target::Router,
+                    failures,
+                })
             }
             Effect::ApplyDns(want) => {
                 let failures = self.dns.apply(&want).failures;
-                Some(Event::Applied { target: Target::Dns, failures })
+                Some(Event::Applied {
+                    target: Target::Dns,
+                    failures,
+                })
             }
             Effect::SaveState { key, value } => self.stored(self.store.write(&key, &value)),
             Effect::RemoveState { key } => self.stored(self.store.remove(&key)),
@@ -172,7 +192,10 @@ impl Hands {
 
     fn stored(&self, result: Result<(), host::StoreError>) -> Option<Event> {
         let failures = result.err().map(|error| error.0)?;
-        Some(Event::Applied { target: Target::Store, failures: vec![failures] })
+        Some(Event::Applied {
+            target: Target::Store,
+            failures: vec![failures],
+        })
     }
 
     /// An ephemeral node takes its leave; everything of ours leaves the machine.
@@ -180,7 +203,9 @@ impl Hands {
         if self.store.is_ephemeral()
             && let Some(node_key) = backend.node_key()
         {
-            self.control.carry_out(ControlEffect::Logout { node_key }).await;
+            self.control
+                .carry_out(ControlEffect::Logout { node_key })
+                .await;
             self.control.wait_logged_out().await;
         }
         self.control.carry_out(ControlEffect::Shutdown).await;

@@ -23,7 +23,10 @@ impl PeerWatchers {
         if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
             brain.report(Event::PeerWatchers(true)).await;
         }
-        PeerWatcher { watchers: self.clone(), brain: brain.clone() }
+        PeerWatcher {
+            watchers: self.clone(),
+            brain: brain.clone(),
+        }
     }
 }
 
@@ -55,7 +58,9 @@ pub(crate) struct Bus {
 
 impl Bus {
     fn subscribers(&self) -> MutexGuard<'_, Vec<mpsc::Sender<Arc<Notify>>>> {
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything that is published from here on. The channel closes when the subscriber falls behind.
@@ -68,7 +73,8 @@ impl Bus {
     pub(crate) fn publish(&self, mut message: Notify) {
         message.version = ipn::version::LONG.into();
         let message = Arc::new(message);
-        self.subscribers().retain(|subscriber| subscriber.try_send(Arc::clone(&message)).is_ok());
+        self.subscribers()
+            .retain(|subscriber| subscriber.try_send(Arc::clone(&message)).is_ok());
     }
 }
 

@@ -33,14 +33,31 @@ struct Running {
 }
 
 impl ControlRunner {
-    pub(crate) fn new(dialer: Arc<Dialer>, brain: BrainHandle, engine: Engine, force_443: bool) -> Self {
+    pub(crate) fn new(
+        dialer: Arc<Dialer>,
+        brain: BrainHandle,
+        engine: Engine,
+        force_443: bool,
+    ) -> Self {
         let disco_key = engine.disco_key();
-        Self { dialer, disco_key, brain, engine, force_443, running: None }
+        Self {
+            dialer,
+            disco_key,
+            brain,
+            engine,
+            force_443,
+            running: None,
+        }
     }
 
     pub(crate) async fn carry_out(&mut self, effect: ControlEffect) {
         match effect {
-            ControlEffect::Start { client, server_url, machine_key, paused } => {
+            ControlEffect::Start {
+                client,
+                server_url,
+                machine_key,
+                paused,
+            } => {
                 let config = ClientConfig {
                     server_url,
                     machine_key,
@@ -67,9 +84,17 @@ impl ControlRunner {
             Err(error) => {
                 tracing::error!("control: {error}");
                 let brain = self.brain.clone();
-                let error = ControlEvent::RegisterFailed { error: error.to_string(), for_user: true };
+                let error = ControlEvent::RegisterFailed {
+                    error: error.to_string(),
+                    for_user: true,
+                };
                 Task::spawn("control trouble", async move {
-                    brain.report(Event::Control { client: id, event: error }).await;
+                    brain
+                        .report(Event::Control {
+                            client: id,
+                            event: error,
+                        })
+                        .await;
                 })
                 .detach();
                 return;
@@ -85,12 +110,21 @@ impl ControlRunner {
             logged_out: Arc::clone(&logged_out),
         };
         let events = Task::spawn("control events", reporter.run(events));
-        self.running = Some(Running { client, logged_out, _events: events });
+        self.running = Some(Running {
+            client,
+            logged_out,
+            _events: events,
+        });
     }
 
     /// Waits until nothing of the client can reach the server any more.
     async fn shut_down(&mut self) {
-        let Some(Running { client, _events, .. }) = self.running.take() else { return };
+        let Some(Running {
+            client, _events, ..
+        }) = self.running.take()
+        else {
+            return;
+        };
         drop(_events);
         self.engine.set_map_streaming(false);
         // A ping that is being reported holds the client for a moment.
@@ -103,9 +137,13 @@ impl ControlRunner {
     /// Waits for the answer to a logout, for a while.
     pub(crate) async fn wait_logged_out(&self) {
         if let Some(running) = &self.running
-            && tokio::time::timeout(LAST_LOGOUT, running.logged_out.notified()).await.is_err()
+            && tokio::time::timeout(LAST_LOGOUT, running.logged_out.notified())
+                .await
+                .is_err()
         {
-            tracing::warn!("control did not answer the logout in time; the node expires there by itself");
+            tracing::warn!(
+                "control did not answer the logout in time; the node expires there by itself"
+            );
         }
     }
 }
@@ -128,7 +166,10 @@ fn tell(client: &Client, engine: &Engine, effect: ControlEffect) {
             client.pause(paused);
         }
         ControlEffect::StartMap { node_key, hostinfo } => {
-            client.start_map(MapParams { node_key: node_key.public(), hostinfo });
+            client.start_map(MapParams {
+                node_key: node_key.public(),
+                hostinfo,
+            });
         }
         ControlEffect::StopMap => client.stop_map(),
         ControlEffect::Update { hostinfo } => client.set_hostinfo(hostinfo),
@@ -150,7 +191,12 @@ impl Reporter {
     async fn run(self, mut events: mpsc::Receiver<control::Event>) {
         while let Some(event) = events.recv().await {
             if let Some(event) = self.translate(event).await {
-                self.brain.report(Event::Control { client: self.id, event }).await;
+                self.brain
+                    .report(Event::Control {
+                        client: self.id,
+                        event,
+                    })
+                    .await;
             }
         }
     }
@@ -158,7 +204,9 @@ impl Reporter {
     async fn translate(&self, event: control::Event) -> Option<ControlEvent> {
         Some(match event {
             control::Event::AuthUrl(url) => ControlEvent::AuthUrl(url),
-            control::Event::Registered(user) => ControlEvent::Registered(Registered { user: *user }),
+            control::Event::Registered(user) => {
+                ControlEvent::Registered(Registered { user: *user })
+            }
             control::Event::RegisterFailed { error, for_user } => {
                 tracing::warn!("control: register: {error}");
                 ControlEvent::RegisterFailed { error, for_user }
@@ -192,11 +240,14 @@ impl Reporter {
 
     /// Control wants to know whether we reach a peer; each kind is tried and reported apart.
     fn answer_ping(&self, request: tailcfg::PingRequest) {
-        let (brain, engine, client) = (self.brain.clone(), self.engine.clone(), self.client.clone());
+        let (brain, engine, client) =
+            (self.brain.clone(), self.engine.clone(), self.client.clone());
         let pings = async move {
             for kind in request.types.split(',') {
                 let response = ping(&brain, &engine, &request, kind).await;
-                let Some(client) = client.upgrade() else { return };
+                let Some(client) = client.upgrade() else {
+                    return;
+                };
                 if let Err(error) = client.report_ping(&request, &response).await {
                     tracing::debug!("control: report of a ping: {error}");
                 }
@@ -212,7 +263,10 @@ async fn ping(
     request: &tailcfg::PingRequest,
     kind: &str,
 ) -> tailcfg::PingResponse {
-    let mut response = tailcfg::PingResponse { kind: kind.into(), ..tailcfg::PingResponse::default() };
+    let mut response = tailcfg::PingResponse {
+        kind: kind.into(),
+        ..tailcfg::PingResponse::default()
+    };
     let kind = match kind {
         "disco" => PingKind::Disco,
         "TSMP" => PingKind::Tsmp,
@@ -233,10 +287,21 @@ async fn ping(
     };
     response.ip = address.to_string();
     response.node_name = peer.name.split('.').next().unwrap_or_default().to_owned();
-    match engine.ping(PingRequest { peer: peer.id, address, kind, size: 0 }).await {
+    match engine
+        .ping(PingRequest {
+            peer: peer.id,
+            address,
+            kind,
+            size: 0,
+        })
+        .await
+    {
         Ok(pong) => {
             response.latency_seconds = pong.latency.as_secs_f64();
-            response.endpoint = pong.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
+            response.endpoint = pong
+                .endpoint
+                .map(|endpoint| endpoint.to_string())
+                .unwrap_or_default();
             response.derp_region_id = pong.derp_region.into();
             response.peer_api_port = pong.peerapi_port;
         }

@@ -47,5 +47,9 @@ pub trait Dial: Send + Sync {
     fn tcp<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
 
     /// Opens a UDP flow to a name or address.
-    fn udp<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn DatagramFlow>>>;
+    fn udp<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, io::Result<Box<dyn DatagramFlow>>>;
 }

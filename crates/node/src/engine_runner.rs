@@ -76,7 +76,11 @@ impl EngineRunner {
             let peer = snapshot.netmap.as_ref().and_then(|netmap| netmap.by_ip(ip));
             peer.is_some_and(|peer| peer.has_cap(cap))
         });
-        Firewall { filter: Some(Arc::new(filter)), jailed: Some(Arc::new(jailed)), caps }
+        Firewall {
+            filter: Some(Arc::new(filter)),
+            jailed: Some(Arc::new(jailed)),
+            caps,
+        }
     }
 
     /// Rules are parsed, and their faults logged, once.
@@ -108,13 +112,20 @@ async fn translate(event: dataplane::EngineEvent, engine: &Engine) -> Vec<Engine
     match event {
         dataplane::EngineEvent::HomeDerp(region) => vec![EngineEvent::HomeDerp(region)],
         dataplane::EngineEvent::DerpLinks { live, .. } => {
-            vec![EngineEvent::Live { derps: live, peers: engine.status().await.live_peers() }]
+            vec![EngineEvent::Live {
+                derps: live,
+                peers: engine.status().await.live_peers(),
+            }]
         }
         dataplane::EngineEvent::DerpConnected { region, connected } => {
             vec![EngineEvent::DerpConnected { region, connected }]
         }
-        dataplane::EngineEvent::DerpTrouble { region, text } => vec![EngineEvent::DerpTrouble { region, text }],
-        dataplane::EngineEvent::NetInfo(info) => vec![EngineEvent::NetInfo(Box::new(net_info(info)))],
+        dataplane::EngineEvent::DerpTrouble { region, text } => {
+            vec![EngineEvent::DerpTrouble { region, text }]
+        }
+        dataplane::EngineEvent::NetInfo(info) => {
+            vec![EngineEvent::NetInfo(Box::new(net_info(info)))]
+        }
         dataplane::EngineEvent::DiscoAdvertised { .. } => Vec::new(),
     }
 }

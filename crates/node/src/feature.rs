@@ -47,15 +47,22 @@ pub struct Registry {
 
 impl Registry {
     /// A task that runs as long as the node.
-    pub fn task<F>(&mut self, name: &'static str, task: impl FnOnce(FeatureHost) -> F + Send + 'static)
-    where
+    pub fn task<F>(
+        &mut self,
+        name: &'static str,
+        task: impl FnOnce(FeatureHost) -> F + Send + 'static,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tasks.push((name, Box::new(move |host| Box::pin(task(host)))));
+        self.tasks
+            .push((name, Box::new(move |host| Box::pin(task(host)))));
     }
 
     /// Starts all tasks; they end when the returned values are dropped.
     pub fn start(self, host: &FeatureHost) -> Vec<rt::Task> {
-        self.tasks.into_iter().map(|(name, task)| rt::Task::spawn(name, task(host.clone()))).collect()
+        self.tasks
+            .into_iter()
+            .map(|(name, task)| rt::Task::spawn(name, task(host.clone())))
+            .collect()
     }
 }

@@ -28,13 +28,20 @@ impl ProxyMap {
 
     /// The peer behind `local`, one of our sockets' addresses; `proto` is `udp`, or anything else for TCP.
     pub(crate) fn client_of(&self, proto: &str, local: SocketAddr) -> Option<SocketAddr> {
-        let transport = if proto == "udp" { Transport::Udp } else { Transport::Tcp };
+        let transport = if proto == "udp" {
+            Transport::Udp
+        } else {
+            Transport::Tcp
+        };
         self.map().get(&(transport, local)).copied()
     }
 
     fn register(&self, transport: Transport, local: SocketAddr, client: SocketAddr) -> Registered {
         self.map().insert((transport, local), client);
-        Registered { map: self.clone(), key: (transport, local) }
+        Registered {
+            map: self.clone(),
+            key: (transport, local),
+        }
     }
 }
 
@@ -55,8 +62,12 @@ pub(crate) async fn forward_all(mut flows: IncomingFlows, proxy_map: ProxyMap) {
     while let Some(flow) = flows.recv().await {
         let proxy_map = proxy_map.clone();
         match flow {
-            Incoming::Tcp(caller) => Task::spawn("incoming tcp", forward_tcp(caller, proxy_map)).detach(),
-            Incoming::Udp(caller) => Task::spawn("incoming udp", forward_udp(caller, proxy_map)).detach(),
+            Incoming::Tcp(caller) => {
+                Task::spawn("incoming tcp", forward_tcp(caller, proxy_map)).detach()
+            }
+            Incoming::Udp(caller) => {
+                Task::spawn("incoming udp", forward_udp(caller, proxy_map)).detach()
+            }
         }
     }
 }
@@ -76,20 +87,31 @@ async fn forward_tcp(caller: IncomingTcp, proxy_map: ProxyMap) {
     let mut server = match connected {
         Ok(server) => server,
         Err(error) => {
-            tracing::debug!("incoming connection from {remote} to port {}: {error}", local.port());
+            tracing::debug!(
+                "incoming connection from {remote} to port {}: {error}",
+                local.port()
+            );
             caller.refuse();
             return;
         }
     };
-    let _registered = server.local_addr().ok().map(|own| proxy_map.register(Transport::Tcp, own, remote));
+    let _registered = server
+        .local_addr()
+        .ok()
+        .map(|own| proxy_map.register(Transport::Tcp, own, remote));
     let mut client = match caller.accept().await {
         Ok(client) => client,
         Err(error) => {
-            tracing::debug!("incoming connection from {remote} to port {}: {error}", local.port());
+            tracing::debug!(
+                "incoming connection from {remote} to port {}: {error}",
+                local.port()
+            );
             return;
         }
     };
-    let copied = tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, COPY_LEN, COPY_LEN).await;
+    let copied =
+        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, COPY_LEN, COPY_LEN)
+            .await;
     if let Err(error) = copied {
         tracing::trace!("connection from {remote} to port {}: {error}", local.port());
     }
@@ -100,12 +122,20 @@ async fn forward_udp(caller: IncomingUdp, proxy_map: ProxyMap) {
     let socket = match connected_socket(target(local)).await {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::debug!("incoming datagrams from {remote} to port {}: {error}", local.port());
+            tracing::debug!(
+                "incoming datagrams from {remote} to port {}: {error}",
+                local.port()
+            );
             return;
         }
     };
-    let _registered = socket.local_addr().ok().map(|own| proxy_map.register(Transport::Udp, own, remote));
-    let Ok(flow) = caller.accept().await else { return };
+    let _registered = socket
+        .local_addr()
+        .ok()
+        .map(|own| proxy_map.register(Transport::Udp, own, remote));
+    let Ok(flow) = caller.accept().await else {
+        return;
+    };
     let mut question = vec![0; 65_535];
     let mut answer = vec![0; 65_535];
     loop {

@@ -35,7 +35,10 @@ impl LogEntry {
         let time = jiff::Timestamp::new(seconds, nanos).unwrap_or_default();
         let mut text = self.text.clone();
         if text.len() > TEXT_MAX {
-            let cut = (0..=TEXT_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            let cut = (0..=TEXT_MAX)
+                .rev()
+                .find(|at| text.is_char_boundary(*at))
+                .unwrap_or(0);
             let lost = text.len() - cut;
             text.truncate(cut);
             text.push_str(&format!("…+{lost}"));
@@ -89,7 +92,9 @@ impl LogTap {
 
     /// Starts to listen; what was logged before is not seen.
     pub fn subscribe(&self) -> LogSubscription {
-        LogSubscription { receiver: self.sender.subscribe() }
+        LogSubscription {
+            receiver: self.sender.subscribe(),
+        }
     }
 }
 
@@ -122,12 +127,18 @@ mod tests {
         tap.publish(0, || unreachable!("nobody listens"));
         let mut listener = tap.subscribe();
         tap.publish(1, || "x".repeat(TEXT_MAX + 3));
-        let entry: serde_json::Value = serde_json::from_str(&listener.next().await.unwrap().to_json()).unwrap();
+        let entry: serde_json::Value =
+            serde_json::from_str(&listener.next().await.unwrap().to_json()).unwrap();
         assert_eq!(entry["v"], 1);
         assert!(entry["logtail"]["proc_id"].as_u64().unwrap() > 0);
         assert_eq!(entry["logtail"]["proc_seq"], 1);
         assert!(entry["text"].as_str().unwrap().ends_with("…+3\n"));
-        assert!(entry["logtail"]["client_time"].as_str().unwrap().ends_with('Z'));
+        assert!(
+            entry["logtail"]["client_time"]
+                .as_str()
+                .unwrap()
+                .ends_with('Z')
+        );
     }
 
     #[tokio::test]

@@ -76,9 +76,15 @@ impl std::fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Runs a node until `stop` resolves or a client shuts it down.
-pub async fn run(config: Config, host: HostParts, tap: LogTap, stop: impl Future<Output = ()>) -> Result<(), Error> {
+pub async fn run(
+    config: Config,
+    host: HostParts,
+    tap: LogTap,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
     // What others may already hold (socket, proxy ports) is taken before anything is changed.
-    let socket = localapi::bind(&config.socket).map_err(|error| Error(format!("safesocket.Listen: {error}")))?;
+    let socket = localapi::bind(&config.socket)
+        .map_err(|error| Error(format!("safesocket.Listen: {error}")))?;
     let mut registry = Registry::default();
     for feature in config.features {
         feature.register(&mut registry).map_err(Error)?;
@@ -122,19 +128,35 @@ struct Node {
 
 impl Node {
     fn start(parts: NodeParts) -> Result<Self, Error> {
-        let NodeParts { socket, registry, port, environment, own_proxies, host, tap } = parts;
-        let force_443 = environment.get("TS_FORCE_NOISE_443").is_some_and(|value| matches!(value.as_str(), "1" | "t" | "true"));
+        let NodeParts {
+            socket,
+            registry,
+            port,
+            environment,
+            own_proxies,
+            host,
+            tap,
+        } = parts;
+        let force_443 = environment
+            .get("TS_FORCE_NOISE_443")
+            .is_some_and(|value| matches!(value.as_str(), "1" | "t" | "true"));
         let proxy = ProxyConfig::from_env(&environment);
         for problem in &proxy.problems {
             tracing::warn!("proxy settings: {problem}");
         }
-        let dialer = Arc::new(Dialer::new(DialConfig { egress: None, proxy }));
+        let dialer = Arc::new(Dialer::new(DialConfig {
+            egress: None,
+            proxy,
+        }));
         dialer.set_own_proxies(own_proxies);
         let metrics = Arc::new(UserMetrics::default());
         let (engine, events, flows) = Engine::start(EngineConfig {
             udp: host.udp,
             port,
-            relays: Arc::new(RelayDialer::new(Arc::clone(&dialer), DerpDialOptions::default())),
+            relays: Arc::new(RelayDialer::new(
+                Arc::clone(&dialer),
+                DerpDialOptions::default(),
+            )),
             metrics: Arc::clone(&metrics),
         })
         .map_err(|error| Error(format!("start the packet engine: {error}")))?;
@@ -146,14 +168,27 @@ impl Node {
         let proxy_map = ProxyMap::default();
         let hands = Hands {
             store: host.store,
-            control: ControlRunner::new(Arc::clone(&dialer), brain.clone(), engine.clone(), force_443),
+            control: ControlRunner::new(
+                Arc::clone(&dialer),
+                brain.clone(),
+                engine.clone(),
+                force_443,
+            ),
             engine: EngineRunner::new(engine.clone(), brain.clone(), Arc::clone(&routes)),
             router: host.router,
             dns: host.dns,
             bus: bus.clone(),
         };
-        let status = StatusReader { brain: brain.clone(), engine: engine.clone() };
-        let dial = UserDial { brain: brain.clone(), flows: engine.dialer().clone(), routes, system: dialer };
+        let status = StatusReader {
+            brain: brain.clone(),
+            engine: engine.clone(),
+        };
+        let dial = UserDial {
+            brain: brain.clone(),
+            flows: engine.dialer().clone(),
+            routes,
+            system: dialer,
+        };
         let feature_host = FeatureHost {
             dial: Arc::new(dial.clone()),
             status: Arc::new(status.clone()),
@@ -161,8 +196,14 @@ impl Node {
             log: tap.clone(),
         };
         let mut tasks = registry.start(&feature_host);
-        tasks.push(Task::spawn("incoming flows", incoming::forward_all(flows, proxy_map.clone())));
-        tasks.push(Task::spawn("engine events", engine_runner::report(events, engine.clone(), brain.clone())));
+        tasks.push(Task::spawn(
+            "incoming flows",
+            incoming::forward_all(flows, proxy_map.clone()),
+        ));
+        tasks.push(Task::spawn(
+            "engine events",
+            engine_runner::report(events, engine.clone(), brain.clone()),
+        ));
         let shutdown = Arc::new(Signal::new());
         let api = Api {
             brain: brain.clone(),
@@ -203,5 +244,9 @@ fn read_store(store: &dyn StateStore) -> Result<backend::Stored, Error> {
             values.insert(key, value.into());
         }
     }
-    Ok(backend::Stored { values, ephemeral: store.is_ephemeral(), trouble: store.trouble() })
+    Ok(backend::Stored {
+        values,
+        ephemeral: store.is_ephemeral(),
+        trouble: store.trouble(),
+    })
 }

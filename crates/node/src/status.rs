@@ -20,7 +20,11 @@ impl StatusReader {
         let snapshot = self.brain.snapshot();
         let facts = backend::status::EngineFacts {
             tun: false,
-            peers: engine.peers.iter().map(|(key, peer)| (*key, peer_facts(peer))).collect(),
+            peers: engine
+                .peers
+                .iter()
+                .map(|(key, peer)| (*key, peer_facts(peer)))
+                .collect(),
         };
         backend::status::compose(&snapshot, &facts, peers)
     }

@@ -67,7 +67,10 @@ impl UserDial {
         }
         let found = self.system.resolve(bare).await.map_err(io::Error::other)?;
         if found.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("no address for `{host}`")));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no address for `{host}`"),
+            ));
         }
         Ok(self.way_to(&found, port))
     }
@@ -90,7 +93,10 @@ impl UserDial {
         if state == State::Running {
             return Ok(());
         }
-        Err(io::Error::new(io::ErrorKind::NotConnected, format!("the tailnet cannot be reached: this node is {state}")))
+        Err(io::Error::new(
+            io::ErrorKind::NotConnected,
+            format!("the tailnet cannot be reached: this node is {state}"),
+        ))
     }
 
     /// IPv4 first, which every node has.
@@ -139,7 +145,11 @@ impl Dial for UserDial {
         Box::pin(self.connect(host, port))
     }
 
-    fn udp<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn DatagramFlow>>> {
+    fn udp<'a>(
+        &'a self,
+        host: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, io::Result<Box<dyn DatagramFlow>>> {
         Box::pin(self.open_udp(host, port))
     }
 }

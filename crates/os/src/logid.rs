@@ -36,7 +36,11 @@ impl LogId {
         // Compat: the originals clamp it like a Curve25519 scalar, and refuse to read another.
         bytes[0] &= 0xf8;
         bytes[31] = (bytes[31] & 0x7f) | 0x40;
-        Self { collection: COLLECTION.into(), private_id: hex(&bytes), public_id: hex(&public_half(&bytes)) }
+        Self {
+            collection: COLLECTION.into(),
+            private_id: hex(&bytes),
+            public_id: hex(&public_half(&bytes)),
+        }
     }
 
     fn is_valid(&self) -> bool {
@@ -81,25 +85,40 @@ pub fn directory(env: &dyn Fn(&str) -> Option<String>, var_root: Option<&Path>) 
 
 /// Reads the identity in `dir`, or makes one. Where it cannot be kept it lasts as long as the process.
 pub fn load(dir: Option<&Path>, rng: &mut dyn CryptoRng) -> LogId {
-    let Some(dir) = dir else { return LogId::generate(rng) };
+    let Some(dir) = dir else {
+        return LogId::generate(rng);
+    };
     let path = dir.join(FILE);
-    let kept = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<LogId>(&bytes).ok());
+    let kept = fs::read(&path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<LogId>(&bytes).ok());
     if let Some(id) = kept.filter(LogId::is_valid) {
         return id;
     }
     let id = LogId::generate(rng);
     if let Err(error) = save(dir, &path, &id) {
-        tracing::warn!("cannot keep the log identity in `{}`: {error}", path.display());
+        tracing::warn!(
+            "cannot keep the log identity in `{}`: {error}",
+            path.display()
+        );
     }
     id
 }
 
 fn save(dir: &Path, path: &Path, id: &LogId) -> std::io::Result<()> {
     use std::io::Write as _;
-    fs::DirBuilder::new().recursive(true).mode(0o750).create(dir)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(dir)?;
     let text = tailcfg::go::to_string_indent(id, "\t").map_err(std::io::Error::other)?;
     let draft = path.with_extension(format!("tmp{}", std::process::id()));
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, path)
@@ -117,7 +136,12 @@ mod tests {
         assert_eq!(first.public(), again.public());
         assert_eq!(first.expose_private(), again.expose_private());
         let text = fs::read_to_string(dir.path().join(FILE)).unwrap();
-        assert!(text.starts_with("{\n\t\"Collection\": \"tailnode.log.tailscale.io\",\n\t\"PrivateID\": \""), "{text}");
+        assert!(
+            text.starts_with(
+                "{\n\t\"Collection\": \"tailnode.log.tailscale.io\",\n\t\"PrivateID\": \""
+            ),
+            "{text}"
+        );
         assert!(!format!("{first:?}").contains(first.expose_private()));
     }
 
@@ -126,7 +150,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let id = load(Some(dir.path()), &mut rt::OsRng);
         let path = dir.path().join(FILE);
-        fs::write(&path, fs::read_to_string(&path).unwrap().replace(id.public(), &"0".repeat(64))).unwrap();
+        fs::write(
+            &path,
+            fs::read_to_string(&path)
+                .unwrap()
+                .replace(id.public(), &"0".repeat(64)),
+        )
+        .unwrap();
         assert_ne!(load(Some(dir.path()), &mut rt::OsRng).public(), id.public());
     }
 }

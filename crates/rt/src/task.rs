@@ -35,8 +35,7 @@ impl Task {
 
     /// Lets the task run on without an owner; it ends by itself or with the process.
     pub fn detach(self) {
-        let this = std::mem::ManuallyDrop::new(self);
-        tracing::trace!("{}: detached", this.name);
+        std::mem::forget(self);
     }
 
     /// Whether the task has ended.

@@ -33,14 +33,21 @@ fn args() -> Args {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |name: &str, default: u64| {
         let at = words.iter().position(|word| word == name);
-        at.and_then(|at| words.get(at + 1)).and_then(|text| text.parse().ok()).unwrap_or(default)
+        at.and_then(|at| words.get(at + 1))
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(default)
     };
-    Args { peers: number("--peers", 1000) as usize, idle: Duration::from_secs(number("--idle", 60)) }
+    Args {
+        peers: number("--peers", 1000) as usize,
+        idle: Duration::from_secs(number("--idle", 60)),
+    }
 }
 
 fn main() -> anyhow::Result<()> {
     let args = args();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let original = std::env::var_os("TS_GO_TAILSCALED").map(PathBuf::from);
         let mut programs = vec![PathBuf::from(env!("CARGO_BIN_EXE_tailscaled"))];
@@ -69,16 +76,35 @@ struct Tailnet {
 impl Tailnet {
     async fn start(peers: usize) -> anyhow::Result<Self> {
         let mut relay = derpserver::Config::new(NodePrivate::generate(&mut rt::OsRng));
-        relay.certificate = Some(derpserver::Certificate::self_signed(Ipv4Addr::LOCALHOST.into(), rt::wall())?);
+        relay.certificate = Some(derpserver::Certificate::self_signed(
+            Ipv4Addr::LOCALHOST.into(),
+            rt::wall(),
+        )?);
         relay.stun = Some((Ipv4Addr::LOCALHOST, 0).into());
         let relay = derpserver::Server::start(relay).await?;
-        let config = controlserver::Config { derp_map: derp_map(&relay), ..controlserver::Config::default() };
+        let config = controlserver::Config {
+            derp_map: derp_map(&relay),
+            ..controlserver::Config::default()
+        };
         let control = controlserver::Server::start(config).await?;
-        let new = NewAuthKey { user: "bench".into(), reusable: true, ..NewAuthKey::default() };
-        let made = control.admin().create_auth_key(new).await.map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        let tailnet = Self { control, _relay: relay, key: made.key.unwrap_or_default() };
+        let new = NewAuthKey {
+            user: "bench".into(),
+            reusable: true,
+            ..NewAuthKey::default()
+        };
+        let made = control
+            .admin()
+            .create_auth_key(new)
+            .await
+            .map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let tailnet = Self {
+            control,
+            _relay: relay,
+            key: made.key.unwrap_or_default(),
+        };
         for first in (0..peers).step_by(REGISTERING) {
-            let some = (first..peers.min(first + REGISTERING)).map(|number| tailnet.register(number));
+            let some =
+                (first..peers.min(first + REGISTERING)).map(|number| tailnet.register(number));
             futures_util::future::try_join_all(some).await?;
         }
         Ok(tailnet)
@@ -111,7 +137,9 @@ impl Tailnet {
         loop {
             match events.recv().await {
                 Some(control::Event::Registered(_)) => break,
-                Some(control::Event::RegisterFailed { error, .. }) => anyhow::bail!("register peer{number}: {error}"),
+                Some(control::Event::RegisterFailed { error, .. }) => {
+                    anyhow::bail!("register peer{number}: {error}")
+                }
                 Some(_) => {}
                 None => anyhow::bail!("register peer{number}: the client ended"),
             }
@@ -183,14 +211,22 @@ fn derp_map(relay: &derpserver::Server) -> DerpMap {
         name: "900a".into(),
         region_id: 900,
         host_name: Ipv4Addr::LOCALHOST.to_string(),
-        cert_name: relay.pin.map(|pin| derp::NodeCert::pin_text(&pin)).unwrap_or_default(),
+        cert_name: relay
+            .pin
+            .map(|pin| derp::NodeCert::pin_text(&pin))
+            .unwrap_or_default(),
         ipv4: Ipv4Addr::LOCALHOST.to_string(),
         ipv6: "none".into(),
         stun_port: relay.stun_addr.map_or(-1, |addr| addr.port().into()),
         derp_port: relay.addr.port().into(),
         ..DerpNode::default()
     };
-    let region = DerpRegion { region_id: 900, region_code: "bench".into(), nodes: vec![node], ..DerpRegion::default() };
+    let region = DerpRegion {
+        region_id: 900,
+        region_code: "bench".into(),
+        nodes: vec![node],
+        ..DerpRegion::default()
+    };
     DerpMap {
         regions: Some(BTreeMap::from([(900, Some(region))])),
         omit_default_regions: true,
@@ -221,16 +257,29 @@ impl Usage {
     fn of(pid: u32) -> anyhow::Result<Self> {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
         let number = |text: &str, name: &str| {
-            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-            line.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok()).unwrap_or_default()
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(name))
+                .unwrap_or_default();
+            line.split_whitespace()
+                .nth(1)
+                .and_then(|word| word.parse::<u64>().ok())
+                .unwrap_or_default()
         };
         let mut switches = 0;
         let mut nanos = 0;
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
             let task = task?.path();
-            switches += number(&std::fs::read_to_string(task.join("status"))?, "voluntary_ctxt_switches");
+            switches += number(
+                &std::fs::read_to_string(task.join("status"))?,
+                "voluntary_ctxt_switches",
+            );
             let ran = std::fs::read_to_string(task.join("schedstat"))?;
-            nanos += ran.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or_default();
+            nanos += ran
+                .split_whitespace()
+                .next()
+                .and_then(|word| word.parse::<u64>().ok())
+                .unwrap_or_default();
         }
         Ok(Self {
             rss_kib: number(&read("status")?, "VmRSS"),
@@ -243,9 +292,18 @@ impl Usage {
 
 fn print(peers: usize, idle: Duration, rows: &[Figures]) {
     println!("\n{peers} peers, idle for {} s", idle.as_secs());
-    let ratio = |ours: f64, theirs: f64| if theirs > 0.0 { format!("{:.2}", ours / theirs) } else { "-".into() };
+    let ratio = |ours: f64, theirs: f64| {
+        if theirs > 0.0 {
+            format!("{:.2}", ours / theirs)
+        } else {
+            "-".into()
+        }
+    };
     let line = |name: &str, of: &dyn Fn(&Figures) -> f64, digits: usize| {
-        let cells: Vec<String> = rows.iter().map(|row| format!("{:>12.digits$}", of(row))).collect();
+        let cells: Vec<String> = rows
+            .iter()
+            .map(|row| format!("{:>12.digits$}", of(row)))
+            .collect();
         let last = match rows {
             [ours, theirs] => ratio(of(ours), of(theirs)),
             _ => String::new(),
@@ -255,9 +313,17 @@ fn print(peers: usize, idle: Duration, rows: &[Figures]) {
     for row in rows {
         println!("  {}", row.program);
     }
-    line("start to Running, ms", &|row| row.start.as_secs_f64() * 1e3, 0);
+    line(
+        "start to Running, ms",
+        &|row| row.start.as_secs_f64() * 1e3,
+        0,
+    );
     line("memory (RSS), KiB", &|row| row.rss_kib as f64, 0);
-    line("processor while idle, ms", &|row| row.cpu.as_secs_f64() * 1e3, 1);
+    line(
+        "processor while idle, ms",
+        &|row| row.cpu.as_secs_f64() * 1e3,
+        1,
+    );
     line("wake-ups while idle", &|row| row.switches as f64, 0);
     line("disk writes while idle, B", &|row| row.written as f64, 0);
     line("program, KiB", &|row| row.size as f64 / 1024.0, 0);

@@ -25,7 +25,9 @@ pub(crate) struct Flags {
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 fn number<T: std::str::FromStr + Default>(env: Env<'_>, name: &str) -> T {
-    env(name).and_then(|text| text.parse().ok()).unwrap_or_default()
+    env(name)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
 }
 
 fn flag_set(program: &str, env: Env<'_>) -> FlagSet {
@@ -92,19 +94,34 @@ mod tests {
 
     fn flags(args: &[&str]) -> Flags {
         let env = |name: &str| (name == "PORT").then(|| "41641".to_owned());
-        parse("tailscaled", args.iter().map(|arg| (*arg).to_owned()).collect(), &env).unwrap()
+        parse(
+            "tailscaled",
+            args.iter().map(|arg| (*arg).to_owned()).collect(),
+            &env,
+        )
+        .unwrap()
     }
 
     #[test]
     fn defaults_and_environment() {
         let flags = flags(&[]);
-        assert_eq!((flags.port, flags.tun.as_str(), flags.verbose), (41641, "tailscale0", 0));
+        assert_eq!(
+            (flags.port, flags.tun.as_str(), flags.verbose),
+            (41641, "tailscale0", 0)
+        );
         assert!(flags.not_built.is_empty());
     }
 
     #[test]
     fn go_syntax() {
-        let flags = flags(&["-port", "0", "--tun=userspace-networking", "-verbose=2", "--config", "x"]);
+        let flags = flags(&[
+            "-port",
+            "0",
+            "--tun=userspace-networking",
+            "-verbose=2",
+            "--config",
+            "x",
+        ]);
         assert_eq!((flags.port, flags.verbose), (0, 2));
         assert_eq!(flags.not_built, ["config"]);
     }
@@ -113,6 +130,9 @@ mod tests {
     fn unknown_flags_exit_with_2() {
         let end = parse("tailscaled", vec!["--nonsense".into()], &|_| None).unwrap_err();
         assert_eq!(end.exit_code(), 2);
-        assert!(end.to_string().starts_with("flag provided but not defined: -nonsense\nUsage of tailscaled:\n"));
+        assert!(
+            end.to_string()
+                .starts_with("flag provided but not defined: -nonsense\nUsage of tailscaled:\n")
+        );
     }
 }

@@ -19,8 +19,17 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// Starts logging: `verbose` 0 shows information and worse, 1 and 2 what the originals tag `[v1]` and `[v2]`.
 pub(crate) fn start(verbose: i64, tap: LogTap) {
-    let layer = Lines { verbose, stamp: wants_timestamps(), tap, limits: Mutex::default() };
-    if tracing_subscriber::registry().with(layer).try_init().is_err() {
+    let layer = Lines {
+        verbose,
+        stamp: wants_timestamps(),
+        tap,
+        limits: Mutex::default(),
+    };
+    if tracing_subscriber::registry()
+        .with(layer)
+        .try_init()
+        .is_err()
+    {
         eprintln!("logging was started twice");
     }
 }
@@ -63,7 +72,10 @@ impl Lines {
     fn limited(&self, metadata: &'static Metadata<'static>, text: String) -> Option<String> {
         let place = std::ptr::from_ref(metadata) as usize;
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Site { limit: RateLimit::new(BURST, EVERY), told: false };
+        let fresh = || Site {
+            limit: RateLimit::new(BURST, EVERY),
+            told: false,
+        };
         let site = limits.entry(place).or_insert_with(fresh);
         if site.limit.allow(rt::now()) {
             site.told = false;
@@ -87,9 +99,15 @@ impl<S: Subscriber> Layer<S> for Lines {
         let shown = i64::from(level) <= self.verbose;
         let mut text = Text::default();
         event.record(&mut text);
-        let Some(text) = self.limited(event.metadata(), text.0) else { return };
+        let Some(text) = self.limited(event.metadata(), text.0) else {
+            return;
+        };
         if shown {
-            let stamp = if self.stamp { timestamp() } else { String::new() };
+            let stamp = if self.stamp {
+                timestamp()
+            } else {
+                String::new()
+            };
             // Standard error may be closed; there is nobody left to tell.
             let _ = writeln!(std::io::stderr().lock(), "{stamp}{text}");
         }
@@ -100,7 +118,9 @@ impl<S: Subscriber> Layer<S> for Lines {
 /// The date and time of Go's standard logger, in local time.
 fn timestamp() -> String {
     let seconds = rt::wall().as_unix_secs();
-    let zoned = jiff::Timestamp::from_second(seconds).unwrap_or_default().to_zoned(jiff::tz::TimeZone::system());
+    let zoned = jiff::Timestamp::from_second(seconds)
+        .unwrap_or_default()
+        .to_zoned(jiff::tz::TimeZone::system());
     zoned.strftime("%Y/%m/%d %H:%M:%S ").to_string()
 }
 

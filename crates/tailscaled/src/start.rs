@@ -31,7 +31,10 @@ pub(crate) fn subcommand(first: Option<&str>) -> Option<ExitCode> {
 /// Runs the daemon until it is asked to end.
 pub(crate) fn run(flags: Flags, env: Env<'_>) -> Result<()> {
     if !flags.args.is_empty() {
-        bail!("tailscaled does not take non-flag arguments: {:?}", flags.args);
+        bail!(
+            "tailscaled does not take non-flag arguments: {:?}",
+            flags.args
+        );
     }
     watch_parent(env)?;
     if flags.version {
@@ -67,12 +70,17 @@ pub(crate) fn run(flags: Flags, env: Env<'_>) -> Result<()> {
 }
 
 fn watch_parent(env: Env<'_>) -> Result<()> {
-    let Some(fd) = env("TS_PARENT_DEATH_FD") else { return Ok(()) };
-    let fd: i32 = fd.parse().with_context(|| format!("TS_PARENT_DEATH_FD is not a number: `{fd}`"))?;
+    let Some(fd) = env("TS_PARENT_DEATH_FD") else {
+        return Ok(());
+    };
+    let fd: i32 = fd
+        .parse()
+        .with_context(|| format!("TS_PARENT_DEATH_FD is not a number: `{fd}`"))?;
     if fd <= 2 {
         return Ok(());
     }
-    os::lifeline::watch(fd, || std::process::exit(1)).with_context(|| format!("watch TS_PARENT_DEATH_FD {fd}"))
+    os::lifeline::watch(fd, || std::process::exit(1))
+        .with_context(|| format!("watch TS_PARENT_DEATH_FD {fd}"))
 }
 
 /// `--tun` is a list to be tried in order; of its kinds only userspace networking is built.
@@ -82,18 +90,30 @@ fn require_userspace(tun: &str) -> Result<()> {
     }
     let wanted: Vec<&str> = tun.split(',').collect();
     if !wanted.contains(&"userspace-networking") {
-        bail!("--tun={tun}: a TUN device is not built yet in this version; use --tun=userspace-networking");
+        bail!(
+            "--tun={tun}: a TUN device is not built yet in this version; use --tun=userspace-networking"
+        );
     }
     if let Some(device) = wanted.iter().find(|name| **name != "userspace-networking") {
-        tracing::warn!("--tun: a TUN device such as `{device}` is not built yet; using userspace-networking");
+        tracing::warn!(
+            "--tun: a TUN device such as `{device}` is not built yet; using userspace-networking"
+        );
     }
     Ok(())
 }
 
-async fn serve(flags: Flags, place: os::paths::StatePlace, tap: LogTap, env: Env<'_>) -> Result<()> {
+async fn serve(
+    flags: Flags,
+    place: os::paths::StatePlace,
+    tap: LogTap,
+    env: Env<'_>,
+) -> Result<()> {
     let var_root = place.var_root.clone();
     let no_logs = flags.no_logs || truthy(env, "TS_NO_LOGS_NO_SUPPORT")?;
-    let log_id = os::logid::load(os::logid::directory(env, var_root.as_deref()).as_deref(), &mut rt::OsRng);
+    let log_id = os::logid::load(
+        os::logid::directory(env, var_root.as_deref()).as_deref(),
+        &mut rt::OsRng,
+    );
     tracing::info!("Program starting: v{}", ipn::version::LONG);
     tracing::info!("LogID: {}", log_id.public());
     let store = os::store::open(&place.state)?;
@@ -128,7 +148,9 @@ async fn serve(flags: Flags, place: os::paths::StatePlace, tap: LogTap, env: Env
         };
         tracing::info!("tailscaled got signal {name}; shutting down");
     };
-    node::run(config, host, tap, stop).await.map_err(anyhow::Error::msg)
+    node::run(config, host, tap, stop)
+        .await
+        .map_err(anyhow::Error::msg)
 }
 
 /// A proxy setting of the environment that points at our own proxy would send our connections in a circle.
@@ -154,7 +176,12 @@ mod tests {
 
     #[test]
     fn a_tun_device_is_refused_and_a_fall_back_is_taken() {
-        assert!(require_userspace("tailscale0").unwrap_err().to_string().contains("not built"));
+        assert!(
+            require_userspace("tailscale0")
+                .unwrap_err()
+                .to_string()
+                .contains("not built")
+        );
         assert!(require_userspace("").is_err());
         assert!(require_userspace("userspace-networking").is_ok());
         assert!(require_userspace("tailscale0,userspace-networking").is_ok());

@@ -33,7 +33,9 @@ impl Daemon {
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let child = command(dir.path(), args).stderr(log).spawn().unwrap();
         let mut daemon = Self { child, dir };
-        daemon.wait("the socket", |daemon| UnixStream::connect(daemon.dir.path().join("s.sock")).is_ok());
+        daemon.wait("the socket", |daemon| {
+            UnixStream::connect(daemon.dir.path().join("s.sock")).is_ok()
+        });
         daemon
     }
 
@@ -43,7 +45,10 @@ impl Daemon {
                 return;
             }
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the daemon ended with {status} before {what}:\n{}", self.log());
+                panic!(
+                    "the daemon ended with {status} before {what}:\n{}",
+                    self.log()
+                );
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -81,7 +86,11 @@ impl Drop for Daemon {
 }
 
 fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tailscaled")).args(args).stdin(Stdio::null()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tailscaled"))
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -92,7 +101,9 @@ fn text(bytes: &[u8]) -> String {
 fn the_command_line_is_gos() {
     let unknown = run(&["--nonsense"]);
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(text(&unknown.stderr).starts_with("flag provided but not defined: -nonsense\nUsage of "));
+    assert!(
+        text(&unknown.stderr).starts_with("flag provided but not defined: -nonsense\nUsage of ")
+    );
     let help = run(&["-help"]);
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stderr).contains("-socks5-server string"));
@@ -100,30 +111,49 @@ fn the_command_line_is_gos() {
     assert_eq!(bad.status.code(), Some(2));
     let stray = run(&["stray"]);
     assert_eq!(stray.status.code(), Some(1));
-    assert!(text(&stray.stderr).contains("tailscaled does not take non-flag arguments: [\"stray\"]"));
+    assert!(
+        text(&stray.stderr).contains("tailscaled does not take non-flag arguments: [\"stray\"]")
+    );
     let version = run(&["-version"]);
     assert_eq!(version.status.code(), Some(0));
     assert!(text(&version.stdout).starts_with(concat!(env!("CARGO_PKG_VERSION"), "\n")));
     let none = run(&["--socket="]);
-    assert_eq!((none.status.code(), text(&none.stderr).as_str()), (Some(1), "--socket is required\n"));
+    assert_eq!(
+        (none.status.code(), text(&none.stderr).as_str()),
+        (Some(1), "--socket is required\n")
+    );
 }
 
 #[test]
 fn what_is_not_built_says_so() {
-    for args in [&["--tun=tailscale0"][..], &["--tun=userspace-networking", "--config=x"], &["debug"]] {
+    for args in [
+        &["--tun=tailscale0"][..],
+        &["--tun=userspace-networking", "--config=x"],
+        &["debug"],
+    ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(1), "{args:?}");
         let said = text(&output.stderr);
-        assert!(said.contains("not built") || said.contains("not included"), "{args:?}: {said}");
+        assert!(
+            said.contains("not built") || said.contains("not included"),
+            "{args:?}: {said}"
+        );
     }
 }
 
 #[test]
 fn a_fresh_node_needs_a_login_and_ends_cleanly() {
     let mut daemon = Daemon::start(tempfile::tempdir().unwrap(), &[]);
-    daemon.wait("the state", |daemon| daemon.get("status").contains("\"BackendState\": \"NeedsLogin\""));
+    daemon.wait("the state", |daemon| {
+        daemon
+            .get("status")
+            .contains("\"BackendState\": \"NeedsLogin\"")
+    });
     assert_eq!(daemon.end(rustix::process::Signal::TERM), Some(0));
-    assert_eq!(std::fs::read_to_string(daemon.dir.path().join("state/tailscaled.state")).unwrap(), "{}");
+    assert_eq!(
+        std::fs::read_to_string(daemon.dir.path().join("state/tailscaled.state")).unwrap(),
+        "{}"
+    );
 }
 
 #[test]
@@ -131,7 +161,11 @@ fn a_second_daemon_leaves_the_first_alone() {
     let mut daemon = Daemon::start(tempfile::tempdir().unwrap(), &[]);
     let second = command(daemon.dir.path(), &[]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
-    assert!(text(&second.stderr).contains("address already in use"), "{}", text(&second.stderr));
+    assert!(
+        text(&second.stderr).contains("address already in use"),
+        "{}",
+        text(&second.stderr)
+    );
     assert!(daemon.get("status").starts_with("HTTP/1.1 200"));
     assert_eq!(daemon.end(rustix::process::Signal::INT), Some(0));
 }
@@ -153,7 +187,11 @@ fn an_untrustworthy_state_file_is_left_alone_and_logins_are_refused() {
     let daemon = Daemon::start(dir, &[]);
     let status = daemon.get("status");
     assert!(status.contains("\"BackendState\": \"NoState\""), "{status}");
-    assert!(daemon.log().contains("tailscaled.state"), "{}", daemon.log());
+    assert!(
+        daemon.log().contains("tailscaled.state"),
+        "{}",
+        daemon.log()
+    );
     let login = daemon.request(
         "POST /localapi/v0/login-interactive HTTP/1.1\r\nHost: local-tailscaled.sock\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
     );
@@ -176,14 +214,27 @@ fn keys_of_a_newer_version_survive() {
 #[test]
 fn the_debug_listener_announces_its_port_and_serves_metrics() {
     let mut daemon = Daemon::start(tempfile::tempdir().unwrap(), &["--debug=127.0.0.1:0"]);
-    daemon.wait("the debug address", |daemon| daemon.log().contains("DEBUG-ADDR="));
+    daemon.wait("the debug address", |daemon| {
+        daemon.log().contains("DEBUG-ADDR=")
+    });
     let log = daemon.log();
-    let address = log.split("DEBUG-ADDR=").nth(1).unwrap().lines().next().unwrap();
+    let address = log
+        .split("DEBUG-ADDR=")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /debug/metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET /debug/metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("tailscaled_"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("tailscaled_"),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -193,7 +244,11 @@ fn the_daemon_ends_with_its_parent() {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::empty()).unwrap();
     rustix::io::fcntl_setfd(&write, rustix::io::FdFlags::CLOEXEC).unwrap();
     let number = std::os::fd::AsRawFd::as_raw_fd(&read);
-    let mut child = command(dir.path(), &[]).env("TS_PARENT_DEATH_FD", number.to_string()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command(dir.path(), &[])
+        .env("TS_PARENT_DEATH_FD", number.to_string())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     for _ in 0..600 {
         if UnixStream::connect(dir.path().join("s.sock")).is_ok() {
             break;
@@ -208,9 +263,19 @@ fn the_daemon_ends_with_its_parent() {
 #[test]
 fn foreign_origins_and_hosts_are_refused() {
     let daemon = Daemon::start(tempfile::tempdir().unwrap(), &[]);
-    for header in ["Origin: http://evil.example", "Referer: http://evil.example/", "Host: evil.example"] {
-        let host = if header.starts_with("Host") { "" } else { "Host: local-tailscaled.sock\r\n" };
-        let answer = daemon.request(&format!("GET /localapi/v0/status HTTP/1.1\r\n{host}{header}\r\nConnection: close\r\n\r\n"));
+    for header in [
+        "Origin: http://evil.example",
+        "Referer: http://evil.example/",
+        "Host: evil.example",
+    ] {
+        let host = if header.starts_with("Host") {
+            ""
+        } else {
+            "Host: local-tailscaled.sock\r\n"
+        };
+        let answer = daemon.request(&format!(
+            "GET /localapi/v0/status HTTP/1.1\r\n{host}{header}\r\nConnection: close\r\n\r\n"
+        ));
         assert!(answer.starts_with("HTTP/1.1 403"), "{header}: {answer}");
     }
 }

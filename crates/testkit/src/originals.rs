@@ -402,7 +402,11 @@ fn start_tailscaled(
         .envs(options.env.iter().map(|(name, value)| (name, value)));
     // A socket left over from an earlier life would look ready.
     let _ = std::fs::remove_file(&socket);
-    let mut process = Process::start(&program.display().to_string(), command, &dir.join("tailscaled.log"));
+    let mut process = Process::start(
+        &program.display().to_string(),
+        command,
+        &dir.join("tailscaled.log"),
+    );
     process.wait_ready(|_| socket_answers(&socket).then_some(()));
     process
 }

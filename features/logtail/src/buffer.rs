@@ -13,14 +13,21 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     pub(crate) fn new(max: usize) -> Self {
-        Self { entries: VecDeque::new(), bytes: 0, max, lost: 0 }
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            max,
+            lost: 0,
+        }
     }
 
     pub(crate) fn push(&mut self, entry: String) {
         self.bytes += entry.len();
         self.entries.push_back(entry);
         while self.bytes > self.max {
-            let Some(oldest) = self.entries.pop_front() else { break };
+            let Some(oldest) = self.entries.pop_front() else {
+                break;
+            };
             self.bytes -= oldest.len();
             self.lost += 1;
         }
@@ -34,7 +41,10 @@ impl Buffer {
         let mut body = String::with_capacity(self.bytes + self.entries.len() + 80);
         body.push('[');
         if self.lost > 0 {
-            body.push_str(&format!("{{\"text\":\"[logtail: {} entries lost]\\n\"}}", self.lost));
+            body.push_str(&format!(
+                "{{\"text\":\"[logtail: {} entries lost]\\n\"}}",
+                self.lost
+            ));
         }
         for entry in self.entries.drain(..) {
             if body.len() > 1 {

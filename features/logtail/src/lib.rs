@@ -44,7 +44,11 @@ impl Feature for Logtail {
     }
 
     fn register(self: Box<Self>, registry: &mut Registry) -> Result<(), String> {
-        let Config { target, private_id, log } = self.0;
+        let Config {
+            target,
+            private_id,
+            log,
+        } = self.0;
         let uploader = Uploader::new(&target, COLLECTION, &private_id)
             .map_err(|error| format!("cannot upload logs to TS_LOG_TARGET `{target}`: {error}"))?;
         registry.task("logtail", move |_host: FeatureHost| run(log, uploader));

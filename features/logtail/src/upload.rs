@@ -28,9 +28,16 @@ impl Uploader {
     pub(crate) fn new(target: &str, collection: &str, private_id: &str) -> Result<Self, String> {
         client::target_of(target).map_err(|error| error.to_string())?;
         let env = std::env::vars().collect();
-        let dialer = Dialer::new(DialConfig { egress: None, proxy: ProxyConfig::from_env(&env) });
+        let dialer = Dialer::new(DialConfig {
+            egress: None,
+            proxy: ProxyConfig::from_env(&env),
+        });
         let base = target.trim_end_matches('/');
-        Ok(Self { dialer, url: format!("{base}/c/{collection}/{private_id}"), shown: base.to_owned() })
+        Ok(Self {
+            dialer,
+            url: format!("{base}/c/{collection}/{private_id}"),
+            shown: base.to_owned(),
+        })
     }
 
     /// Sends one body, again and again until the server takes it.
@@ -75,7 +82,12 @@ fn random_wait() -> Duration {
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    let seconds = headers
+        .get(http::header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()?;
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
@@ -86,7 +98,10 @@ fn encode(body: &str) -> (Bytes, HeaderMap) {
         && small.len() + COMPRESS_GAIN < body.len()
     {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
-        headers.insert(HeaderName::from_static("orig-content-length"), body.len().into());
+        headers.insert(
+            HeaderName::from_static("orig-content-length"),
+            body.len().into(),
+        );
         return (small.into(), headers);
     }
     (Bytes::copy_from_slice(body.as_bytes()), headers)
@@ -102,13 +117,22 @@ mod tests {
         assert_eq!((&short[..], headers.len()), (&b"[{}]"[..], 0));
         let text = "{\"text\":\"the same again\"},".repeat(50);
         let (body, headers) = encode(&text);
-        assert_eq!(headers["orig-content-length"], text.len().to_string().as_str());
-        assert_eq!(zstd::bulk::decompress(&body, text.len()).unwrap(), text.as_bytes());
+        assert_eq!(
+            headers["orig-content-length"],
+            text.len().to_string().as_str()
+        );
+        assert_eq!(
+            zstd::bulk::decompress(&body, text.len()).unwrap(),
+            text.as_bytes()
+        );
     }
 
     #[test]
     fn a_target_must_be_a_url() {
         assert!(Uploader::new("log.example", "c", "id").is_err());
-        assert_eq!(Uploader::new("http://127.0.0.1:1/", "c", "id").unwrap().url, "http://127.0.0.1:1/c/c/id");
+        assert_eq!(
+            Uploader::new("http://127.0.0.1:1/", "c", "id").unwrap().url,
+            "http://127.0.0.1:1/c/c/id"
+        );
     }
 }

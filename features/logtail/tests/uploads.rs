@@ -10,7 +10,9 @@ use transport::server::{Limits, Listener, Server, empty};
 #[tokio::test]
 async fn entries_arrive_at_the_target_as_one_array() {
     let (bodies, mut received) = mpsc::unbounded_channel();
-    let listener = Listener::bind_tcp(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let listener = Listener::bind_tcp(([127, 0, 0, 1], 0).into())
+        .await
+        .unwrap();
     let server = Server::start(listener, None, Limits::default(), move |_peer, request| {
         let bodies = bodies.clone();
         async move {
@@ -31,11 +33,20 @@ async fn entries_arrive_at_the_target_as_one_array() {
     feature.register(&mut registry).unwrap();
     let _tasks = registry.start(&support::host(&tap));
     tap.publish(1, || "second".into());
-    let (path, body) = tokio::time::timeout(Duration::from_secs(30), received.recv()).await.unwrap().unwrap();
-    assert_eq!(path, format!("/c/tailnode.log.tailscale.io/{}", "ab".repeat(32)));
+    let (path, body) = tokio::time::timeout(Duration::from_secs(30), received.recv())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        path,
+        format!("/c/tailnode.log.tailscale.io/{}", "ab".repeat(32))
+    );
     let entries: Vec<serde_json::Value> = serde_json::from_slice(&body).unwrap();
     assert_eq!(entries[0]["text"], "logged before anything ran\n");
-    assert_eq!((&entries[1]["text"], &entries[1]["v"]), (&"second\n".into(), &1.into()));
+    assert_eq!(
+        (&entries[1]["text"], &entries[1]["v"]),
+        (&"second\n".into(), &1.into())
+    );
     drop(Arc::new(server));
 }
 
@@ -53,7 +64,11 @@ mod support {
         fn tcp<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
             Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
         }
-        fn udp<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Box<dyn DatagramFlow>>> {
+        fn udp<'a>(
+            &'a self,
+            _: &'a str,
+            _: u16,
+        ) -> BoxFuture<'a, io::Result<Box<dyn DatagramFlow>>> {
             Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
         }
     }

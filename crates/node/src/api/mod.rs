@@ -64,7 +64,9 @@ impl Api {
             },
             Request::CheckPrefs(prefs) => {
                 let error = self.brain.command(Command::CheckPrefs(prefs)).await.err();
-                Reply::json(&CheckPrefsResponse { error: error.map(|error| error.to_string()).unwrap_or_default() })
+                Reply::json(&CheckPrefsResponse {
+                    error: error.map(|error| error.to_string()).unwrap_or_default(),
+                })
             }
             Request::Start(options) => self.command(Command::Start(options)).await,
             Request::LoginInteractive => self.command(Command::LoginInteractive).await,
@@ -90,7 +92,9 @@ impl Api {
                 Some(netmap) => Reply::json(&*netmap.dns),
                 None => Reply::json(&tailcfg::DnsConfig::default()),
             },
-            Request::Metrics | Request::UserMetrics => Ok(Reply::Text(self.metrics.to_prometheus())),
+            Request::Metrics | Request::UserMetrics => {
+                Ok(Reply::Text(self.metrics.to_prometheus()))
+            }
             Request::PeerById(id) => self.peer_by_id(id),
             Request::UserProfile(id) => self.user_profile(id),
             Request::BugReport { note } => Ok(self.bug_report(&note)),
@@ -121,7 +125,12 @@ impl Api {
     }
 
     fn derp_map(&self) -> Result<Reply, ApiError> {
-        let wire = self.brain.snapshot().netmap.as_ref().and_then(|netmap| netmap.derp_map_wire.clone());
+        let wire = self
+            .brain
+            .snapshot()
+            .netmap
+            .as_ref()
+            .and_then(|netmap| netmap.derp_map_wire.clone());
         match wire {
             Some(wire) => Reply::json_tabs(&*wire),
             None => Ok(Reply::Json(b"null\n".to_vec())),
@@ -146,7 +155,10 @@ impl Api {
 
     fn peer_by_id(&self, id: i64) -> Result<Reply, ApiError> {
         let snapshot = self.brain.snapshot();
-        let netmap = snapshot.netmap.as_ref().ok_or_else(|| ApiError::unavailable("no netmap"))?;
+        let netmap = snapshot
+            .netmap
+            .as_ref()
+            .ok_or_else(|| ApiError::unavailable("no netmap"))?;
         let own = Some(&netmap.self_node).filter(|node| node.id == PeerId(id));
         match own.or_else(|| netmap.peers.get(PeerId(id))) {
             Some(peer) => Reply::json(&peer.to_wire(netmap.suffix())),
@@ -156,23 +168,33 @@ impl Api {
 
     fn user_profile(&self, id: i64) -> Result<Reply, ApiError> {
         let snapshot = self.brain.snapshot();
-        match snapshot.netmap.as_ref().and_then(|netmap| netmap.users.get(&id)) {
+        match snapshot
+            .netmap
+            .as_ref()
+            .and_then(|netmap| netmap.users.get(&id))
+        {
             Some(user) => Reply::json(&**user),
             None => Err(ApiError::not_found("no such user")),
         }
     }
 
     async fn dial(&self, wanted: DialRequest) -> Result<Reply, ApiError> {
-        let DialRequest { network, host, port } = wanted;
+        let DialRequest {
+            network,
+            host,
+            port,
+        } = wanted;
         let way = self.dial.way(&host, port).await;
         match way.map_err(|error| ApiError::bad_gateway(format!("resolve failure: {error}")))? {
             Way::System(targets) => match targets.first() {
                 Some(target) => Ok(Reply::DialSelf(*target)),
-                None => Err(ApiError::bad_gateway(format!("resolve failure: no address for {host}"))),
+                None => Err(ApiError::bad_gateway(format!(
+                    "resolve failure: no address for {host}"
+                ))),
             },
-            Way::Tunnel(_) if network != "tcp" => {
-                Err(ApiError::bad_gateway(format!("dial failure: network `{network}` is not built")))
-            }
+            Way::Tunnel(_) if network != "tcp" => Err(ApiError::bad_gateway(format!(
+                "dial failure: network `{network}` is not built"
+            ))),
             Way::Tunnel(target) => match self.dial.tcp(&target.ip().to_string(), port).await {
                 Ok(stream) => Ok(Reply::Dialed(Box::new(stream))),
                 Err(error) => Err(ApiError::bad_gateway(format!("dial failure: {error}"))),
@@ -197,8 +219,15 @@ impl Api {
             return Reply::Text(marker.into());
         }
         let seconds = rt::wall().as_unix_secs();
-        let stamp = jiff::Timestamp::from_second(seconds).unwrap_or_default().strftime("%Y%m%d%H%M%SZ").to_string();
-        let marker = format!("BUG-{}-{stamp}-{:016x}", snapshot.hostinfo.backend_log_id, rt::OsRng.next_u64());
+        let stamp = jiff::Timestamp::from_second(seconds)
+            .unwrap_or_default()
+            .strftime("%Y%m%d%H%M%SZ")
+            .to_string();
+        let marker = format!(
+            "BUG-{}-{stamp}-{:016x}",
+            snapshot.hostinfo.backend_log_id,
+            rt::OsRng.next_u64()
+        );
         tracing::info!("user bugreport: {marker}");
         if !note.is_empty() {
             tracing::info!("user bugreport note: {note}");
@@ -211,9 +240,12 @@ impl Api {
             "rebind" => self.engine.link_changed(true),
             "restun" => self.engine.link_changed(false),
             "" => return Err(ApiError::bad_request("missing parameter 'action'")),
-            other => return Err(ApiError::bad_request(format!("not built: debug action {other:?}"))),
+            other => {
+                return Err(ApiError::bad_request(format!(
+                    "not built: debug action {other:?}"
+                )));
+            }
         }
         Ok(Reply::Text("done\n".into()))
     }
 }
-

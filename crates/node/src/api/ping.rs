@@ -9,15 +9,27 @@ use netmap::{NetMap, Peer};
 
 use super::Api;
 
-pub(super) async fn ping(api: &Api, ip: IpAddr, kind: &str, size: usize) -> Result<Reply, ApiError> {
+pub(super) async fn ping(
+    api: &Api,
+    ip: IpAddr,
+    kind: &str,
+    size: usize,
+) -> Result<Reply, ApiError> {
     let kind = match kind {
         "disco" => PingKind::Disco,
         "TSMP" => PingKind::Tsmp,
         "ICMP" => PingKind::Icmp,
         "peerapi" => return Err(ApiError::failed_object("not built: peerapi ping")),
-        other => return Err(ApiError::failed_object(format!("unknown ping type {other:?}"))),
+        other => {
+            return Err(ApiError::failed_object(format!(
+                "unknown ping type {other:?}"
+            )));
+        }
     };
-    let mut result = PingResult { ip: ip.to_string(), ..PingResult::default() };
+    let mut result = PingResult {
+        ip: ip.to_string(),
+        ..PingResult::default()
+    };
     let snapshot = api.brain.snapshot();
     let Some(netmap) = &snapshot.netmap else {
         return answer(result, "no netmap");
@@ -32,9 +44,18 @@ pub(super) async fn ping(api: &Api, ip: IpAddr, kind: &str, size: usize) -> Resu
     if peer.expired {
         return answer(result, "peer's node key has expired");
     }
-    result.node_ip = peer.ips().next().map(|ip| ip.to_string()).unwrap_or_default();
+    result.node_ip = peer
+        .ips()
+        .next()
+        .map(|ip| ip.to_string())
+        .unwrap_or_default();
     result.node_name = peer.name.split('.').next().unwrap_or_default().to_owned();
-    let request = PingRequest { peer: peer.id, address: ip, kind, size };
+    let request = PingRequest {
+        peer: peer.id,
+        address: ip,
+        kind,
+        size,
+    };
     match api.engine.ping(request).await {
         Ok(pong) => {
             fill(&mut result, netmap, &pong);
@@ -57,7 +78,12 @@ fn owner(netmap: &NetMap, ip: IpAddr) -> Option<&Peer> {
         return Some(peer);
     }
     let routing = netmap.peers.iter().filter_map(|peer| {
-        let best = peer.allowed_ips.iter().filter(|net| net.contains(&ip)).map(|net| net.prefix_len()).max()?;
+        let best = peer
+            .allowed_ips
+            .iter()
+            .filter(|net| net.contains(&ip))
+            .map(|net| net.prefix_len())
+            .max()?;
         Some((best, peer))
     });
     routing.max_by_key(|(len, _)| *len).map(|(_, peer)| &**peer)
@@ -65,9 +91,14 @@ fn owner(netmap: &NetMap, ip: IpAddr) -> Option<&Peer> {
 
 fn fill(result: &mut PingResult, netmap: &NetMap, pong: &Pong) {
     result.latency_seconds = pong.latency.as_secs_f64();
-    result.endpoint = pong.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
+    result.endpoint = pong
+        .endpoint
+        .map(|endpoint| endpoint.to_string())
+        .unwrap_or_default();
     result.derp_region_id = pong.derp_region.into();
     let region = netmap.derp_map.regions.get(&pong.derp_region);
-    result.derp_region_code = region.map(|region| region.code.to_string()).unwrap_or_default();
+    result.derp_region_code = region
+        .map(|region| region.code.to_string())
+        .unwrap_or_default();
     result.peer_api_port = pong.peerapi_port;
 }

@@ -32,7 +32,12 @@ pub(super) async fn stream(api: &Api, mask: WatchMask) -> Reply {
         true => Some(api.peer_watchers.join(&api.brain).await),
         false => None,
     };
-    let following = Following { messages, brain: api.brain.clone(), mask, _watcher: watcher };
+    let following = Following {
+        messages,
+        brain: api.brain.clone(),
+        mask,
+        _watcher: watcher,
+    };
     let rest = stream::unfold(Some(following), |following| async move {
         let mut following = following?;
         match following.next().await {
@@ -67,7 +72,10 @@ impl Following {
             let whole_node = |id| {
                 let snapshot = self.brain.snapshot();
                 let netmap = snapshot.netmap.as_ref()?;
-                netmap.peers.get(PeerId(id)).map(|peer| Arc::new(peer.to_wire(netmap.suffix())))
+                netmap
+                    .peers
+                    .get(PeerId(id))
+                    .map(|peer| Arc::new(peer.to_wire(netmap.suffix())))
             };
             if let Some(own) = for_subscriber(&message, self.mask, whole_node) {
                 return Some(own);
@@ -118,7 +126,10 @@ fn engine_figures(status: &dataplane::EngineStatus) -> Notify {
                 node_key: *key,
                 tx_bytes: i64::try_from(peer.tx_bytes).unwrap_or(i64::MAX),
                 rx_bytes: i64::try_from(peer.rx_bytes).unwrap_or(i64::MAX),
-                last_handshake: peer.last_handshake.map(crate::status::go_time).unwrap_or_default(),
+                last_handshake: peer
+                    .last_handshake
+                    .map(crate::status::go_time)
+                    .unwrap_or_default(),
             };
             (*key, figures)
         })
@@ -130,5 +141,9 @@ fn engine_figures(status: &dataplane::EngineStatus) -> Notify {
         live_derps: status.derps.len() as i64,
         live_peers: live,
     };
-    Notify { version: ipn::version::LONG.into(), engine: Some(Arc::new(engine)), ..Notify::default() }
+    Notify {
+        version: ipn::version::LONG.into(),
+        engine: Some(Arc::new(engine)),
+        ..Notify::default()
+    }
 }

@@ -19,9 +19,17 @@ pub(crate) struct Said {
 
 /// Runs a command line against a daemon.
 pub(crate) fn cli(program: &Path, daemon: &Daemon, args: &[&str]) -> Said {
-    #[expect(clippy::disallowed_methods, reason = "running the command line is the test")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "running the command line is the test"
+    )]
     let mut command = std::process::Command::new(program);
-    let output = command.arg("--socket").arg(daemon.socket()).args(args).output().unwrap();
+    let output = command
+        .arg("--socket")
+        .arg(daemon.socket())
+        .args(args)
+        .output()
+        .unwrap();
     Said {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -32,7 +40,14 @@ pub(crate) fn cli(program: &Path, daemon: &Daemon, args: &[&str]) -> Said {
 /// Runs a command line and expects it to succeed.
 pub(crate) fn cli_ok(program: &Path, daemon: &Daemon, args: &[&str]) -> String {
     let said = cli(program, daemon, args);
-    assert_eq!(said.code, Some(0), "{args:?}: {}{}\n{}", said.stdout, said.stderr, daemon.log());
+    assert_eq!(
+        said.code,
+        Some(0),
+        "{args:?}: {}{}\n{}",
+        said.stdout,
+        said.stderr,
+        daemon.log()
+    );
     said.stdout
 }
 
@@ -66,11 +81,19 @@ pub(crate) fn foreign(test: &str, policy: Option<&str>) -> Option<Foreign> {
     let go_cli = originals::program(test, "TS_GO_TAILSCALE")?;
     originals::program(test, "TS_GO_TAILSCALED")?;
     let derper = originals::go_derper(test)?;
-    let options = HeadscaleOptions { derp_map: Some(derper.derp_map_yaml()), policy: policy.map(str::to_owned) };
+    let options = HeadscaleOptions {
+        derp_map: Some(derper.derp_map_yaml()),
+        policy: policy.map(str::to_owned),
+    };
     let headscale = originals::headscale(test, &options)?;
     let user = headscale.create_user("tester");
     let auth_key = headscale.auth_key(&user, &["--reusable"]);
-    Some(Foreign { headscale, derper, go_cli, auth_key })
+    Some(Foreign {
+        headscale,
+        derper,
+        go_cli,
+        auth_key,
+    })
 }
 
 impl Foreign {
@@ -79,7 +102,11 @@ impl Foreign {
         let server = format!("--login-server={}", self.headscale.url());
         let key = format!("--auth-key={}", self.auth_key);
         let host = format!("--hostname={name}");
-        cli_ok(&self.go_cli, daemon, &["up", &server, &key, &host, "--timeout=30s"]);
+        cli_ok(
+            &self.go_cli,
+            daemon,
+            &["up", &server, &key, &host, "--timeout=30s"],
+        );
     }
 
     /// A Go node inside. Relays only: our side has no direct paths to offer.
@@ -101,7 +128,13 @@ impl Foreign {
 pub(crate) async fn transfer(from: &Daemon, address: &str, len: u64) -> anyhow::Result<bool> {
     let sink = lab::Sink::start().await?;
     let proxy: SocketAddr = ([127, 0, 0, 1], from.proxy_port()).into();
-    let sent = lab::push(proxy, SocketAddr::new(address.parse()?, sink.port()), len, |_| {}).await?;
+    let sent = lab::push(
+        proxy,
+        SocketAddr::new(address.parse()?, sink.port()),
+        len,
+        |_| {},
+    )
+    .await?;
     Ok(sent.checksums_match)
 }
 
@@ -111,12 +144,20 @@ pub(crate) async fn until_data_flows(from: &Daemon, address: &str) -> std::time:
     let start = rt::now();
     let mut last = None;
     for _ in 0..300 {
-        let attempt = tokio::time::timeout(std::time::Duration::from_secs(1), transfer(from, address, 1 << 10)).await;
+        let attempt = tokio::time::timeout(
+            std::time::Duration::from_secs(1),
+            transfer(from, address, 1 << 10),
+        )
+        .await;
         match attempt {
             Ok(Ok(true)) => return rt::now().since(start),
             other => last = Some(format!("{other:?}")),
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    panic!("no data from {} to {address}: {last:?}\n{}", from.pid(), from.log());
+    panic!(
+        "no data from {} to {address}: {last:?}\n{}",
+        from.pid(),
+        from.log()
+    );
 }
