@@ -190,7 +190,7 @@ struct Reporter {
 impl Reporter {
     async fn run(self, mut events: mpsc::Receiver<control::Event>) {
         while let Some(event) = events.recv().await {
-            if let Some(event) = self.translate(event).await {
+            if let Some(event) = self.translate(event) {
                 self.brain
                     .report(Event::Control {
                         client: self.id,
@@ -201,7 +201,7 @@ impl Reporter {
         }
     }
 
-    async fn translate(&self, event: control::Event) -> Option<ControlEvent> {
+    fn translate(&self, event: control::Event) -> Option<ControlEvent> {
         Some(match event {
             control::Event::AuthUrl(url) => ControlEvent::AuthUrl(url),
             control::Event::Registered(user) => {

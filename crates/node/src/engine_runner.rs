@@ -136,6 +136,7 @@ fn net_info(info: dataplane::NetInfo) -> tailcfg::NetInfo {
         working_ipv6: info.working_ipv6,
         os_has_ipv6: info.os_has_ipv6,
         working_udp: info.working_udp,
+        working_icmpv4: info.working_icmpv4,
         preferred_derp: info.preferred_derp.into(),
         derp_latency: info.derp_latency,
         ..tailcfg::NetInfo::default()

@@ -60,8 +60,11 @@ pub struct HostParts {
     /// What control is told about the machine.
     pub hostinfo: Hostinfo,
     /// The number of a local user.
-    pub uid_of: Box<dyn Fn(&str) -> Option<u32> + Send + Sync>,
+    pub uid_of: UidOf,
 }
+
+/// Finds the number of a local user by name.
+pub type UidOf = Box<dyn Fn(&str) -> Option<u32> + Send + Sync>;
 
 /// Why a node could not start. The text is for people.
 #[derive(Debug, Clone, PartialEq, Eq)]

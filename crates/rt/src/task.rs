@@ -8,7 +8,8 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct Task {
     name: &'static str,
-    handle: JoinHandle<()>,
+    /// Gone once the task is detached or joined.
+    handle: Option<JoinHandle<()>>,
 }
 
 impl Task {
@@ -17,7 +18,10 @@ impl Task {
     pub fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'static) -> Self {
         #[expect(clippy::disallowed_methods, reason = "the one spawn")]
         let handle = tokio::spawn(future);
-        Self { name, handle }
+        Self {
+            name,
+            handle: Some(handle),
+        }
     }
 
     /// Like [`spawn`](Self::spawn), for work that can fail; the failure is logged.
@@ -34,18 +38,20 @@ impl Task {
     }
 
     /// Lets the task run on without an owner; it ends by itself or with the process.
-    pub fn detach(self) {
-        std::mem::forget(self);
+    pub fn detach(mut self) {
+        // A dropped handle lets the task run on.
+        self.handle = None;
     }
 
     /// Whether the task has ended.
     pub fn is_finished(&self) -> bool {
-        self.handle.is_finished()
+        self.handle.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits until the task ends.
     pub async fn join(mut self) {
-        if let Err(error) = (&mut self.handle).await
+        if let Some(handle) = &mut self.handle
+            && let Err(error) = handle.await
             && error.is_panic()
         {
             tracing::error!("{}: panicked", self.name);
@@ -55,6 +61,41 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        self.handle.abort();
+        if let Some(handle) = &self.handle {
+            handle.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_detached_task_runs_on_and_leaves_nothing_behind() {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let kept = Arc::new(());
+        let held = Arc::clone(&kept);
+        Task::spawn("detached", async move {
+            let _held = held;
+            tokio::task::yield_now().await;
+            let _ = sender.send(());
+        })
+        .detach();
+        assert!(receiver.await.is_ok());
+        tokio::task::yield_now().await;
+        assert_eq!(Arc::strong_count(&kept), 1);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_task_ends() {
+        let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+        drop(Task::spawn("dropped", async move {
+            std::future::pending::<()>().await;
+            drop(sender);
+        }));
+        assert!(receiver.await.is_err());
     }
 }

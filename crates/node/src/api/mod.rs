@@ -21,6 +21,7 @@ use tokio::sync::Notify as Signal;
 use crate::brain::BrainHandle;
 use crate::bus::{Bus, PeerWatchers};
 use crate::incoming::ProxyMap;
+use crate::run::UidOf;
 use crate::status::StatusReader;
 use crate::userdial::{UserDial, Way};
 use crate::{Dial as _, LogTap};
@@ -37,7 +38,7 @@ pub(crate) struct Api {
     pub(crate) log: LogTap,
     pub(crate) metrics: Arc<UserMetrics>,
     pub(crate) shutdown: Arc<Signal>,
-    pub(crate) uid_of: Box<dyn Fn(&str) -> Option<u32> + Send + Sync>,
+    pub(crate) uid_of: UidOf,
 }
 
 impl Handler for Api {

@@ -281,7 +281,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     let dir = path
         .parent()
         .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+        .unwrap_or_else(|| Path::new("."));
     File::open(dir)?.sync_all()
 }
 
