@@ -1,5 +1,10 @@
 //! Our daemon among the originals: headscale, Go's derper, Go's tailscaled, driven by Go's command line.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
 mod common;
 
 use common::*;

@@ -1,5 +1,9 @@
 //! The daemon's command line, files and end, without any control server.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
 #![expect(clippy::disallowed_methods, reason = "running the daemon is the test")]
 
 use std::io::{Read as _, Write as _};
