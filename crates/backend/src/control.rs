@@ -58,6 +58,7 @@ impl Backend {
         };
         session.phase = Phase::Trying;
         session.trying = Some(trying);
+        session.refusal = None;
         session.told = Some(Arc::clone(&login.hostinfo));
         self.effect(Effect::Control(ControlEffect::Login(login)));
     }
@@ -114,13 +115,24 @@ impl Backend {
 
     fn login_failed(&mut self, error: String, for_user: bool) {
         self.log(format!("Received error: {error}"));
-        if for_user {
+        if for_user && self.is_new_refusal(&error) {
             self.notify(Notify {
                 err_message: Some(error.clone()),
                 ..Notify::default()
             });
         }
         self.health.facts.login_error = Some(error);
+    }
+
+    /// The client repeats a refused login by itself. The same refusal again would end an `up` that has just begun to
+    /// listen and is about to bring a better key.
+    fn is_new_refusal(&mut self, error: &str) -> bool {
+        let Some(session) = &mut self.session else {
+            return true;
+        };
+        let is_new = session.refusal.as_deref() != Some(error);
+        session.refusal = Some(error.to_owned());
+        is_new
     }
 
     /// The server refuses a key because it has run out: another one must be registered. A fresh one cannot have.

@@ -24,6 +24,8 @@ pub(crate) struct Session {
     /// Whether a key was registered by this client.
     pub(crate) logged_in: bool,
     pub(crate) trying: Option<Trying>,
+    /// What the user was told of the current attempt.
+    pub(crate) refusal: Option<String>,
     pub(crate) auth_url: Option<AuthUrl>,
     /// Whether somebody waits for a page.
     pub(crate) page_wanted: bool,

@@ -268,11 +268,14 @@ fn a_failed_login_is_told() {
             .expose(),
         "tskey-secret"
     );
-    let failed = world.control(ControlEvent::RegisterFailed {
+    let refusal = || ControlEvent::RegisterFailed {
         error: "invalid key: API key does not exist".into(),
         for_user: true,
-    });
-    assert_eq!(failed, ["Error invalid key: API key does not exist"]);
+    };
+    let told = ["Error invalid key: API key does not exist"];
+    assert_eq!(world.control(refusal()), told);
+    let again: [&str; 0] = [];
+    assert_eq!(world.control(refusal()), again, "once for each attempt");
     let texts = world.brain.snapshot().health_texts.clone();
     assert!(
         texts.contains(
@@ -281,6 +284,8 @@ fn a_failed_login_is_told() {
         ),
         "{texts:?}"
     );
+    world.command(Command::LoginInteractive);
+    assert_eq!(world.control(refusal()), told);
 }
 
 #[test]
