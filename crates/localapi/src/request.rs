@@ -89,6 +89,8 @@ pub enum Request {
     CheckIpForwarding,
     /// Whether the machine's UDP forwarding could be faster.
     CheckUdpGroForwarding,
+    /// Whether the daemon's sockets keep out of the tailnet by themselves.
+    CheckSoMarkInUse,
     /// Do something for debugging.
     Debug {
         /// What.

@@ -251,6 +251,12 @@ pub static ROUTES: &[Route] = &[
         "UDP GRO forwarding check access denied",
         |_| Ok(Request::CheckUdpGroForwarding),
     ),
+    get(
+        "check-so-mark-in-use",
+        Right::Read,
+        "SO_MARK check access denied",
+        |_| Ok(Request::CheckSoMarkInUse),
+    ),
     Route {
         wrong_method: (405, "POST required"),
         ..post("debug", "debug access denied", 200, |parts| {
@@ -264,7 +270,6 @@ pub static ROUTES: &[Route] = &[
     absent("appc-route-info"),
     absent("cert/"),
     absent("cert-domains"),
-    absent("check-so-mark-in-use"),
     absent("component-debug-logging"),
     absent("conn25/state"),
     absent("debug-bus-events"),
@@ -303,6 +308,7 @@ pub static ROUTES: &[Route] = &[
     Route {
         methods: &["GET"],
         denied: "serve config denied",
+        wrong_method: (405, "method not allowed"),
         // Compat: `status` asks for it. Nothing can be served, so there is no configuration.
         action: Action::Fixed {
             document: "null",

@@ -95,7 +95,10 @@ async fn answer(
     if !path.starts_with("/localapi/") {
         return outside(&path);
     }
-    if !is_local(request.headers()) {
+    if request.headers().get_all(HOST).iter().nth(1).is_some() {
+        return ApiError::bad_request("too many Host headers").into_response();
+    }
+    if !is_local(&request) {
         return ApiError::denied("invalid localapi request").into_response();
     }
     let actor = Actor::new(peer.credentials, own_uid, handler.operator_uid());
@@ -124,8 +127,13 @@ fn not_found() -> ApiError {
 }
 
 /// Whether a local program sent this. A browser that was lured here names a host, an origin or a page.
-fn is_local(headers: &HeaderMap) -> bool {
-    let host = headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes);
+fn is_local<B>(request: &HttpRequest<B>) -> bool {
+    let headers = request.headers();
+    let host = match request.uri().authority() {
+        // A whole URL in the request line counts more than the header (RFC 9112 3.2.2).
+        Some(authority) => authority.as_str().as_bytes(),
+        None => headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes),
+    };
     let names_page = [ORIGIN, REFERER]
         .into_iter()
         .any(|name| headers.get(name).is_some_and(|value| !value.is_empty()));

@@ -103,6 +103,8 @@ impl Api {
             Request::CheckIpForwarding | Request::CheckUdpGroForwarding => {
                 Reply::json(&BTreeMap::from([("Warning", "")]))
             }
+            // Compat: without a tunnel device the originals say so whatever their sockets do, and we have none.
+            Request::CheckSoMarkInUse => Reply::json(&BTreeMap::from([("UseSOMark", true)])),
             Request::Debug { action, .. } => self.debug(&action),
         }
     }
