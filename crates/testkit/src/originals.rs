@@ -60,9 +60,10 @@ pub struct HeadscaleOptions {
 #[derive(Debug)]
 pub struct Headscale {
     program: PathBuf,
-    dir: TempDir,
     port: u16,
     process: Process,
+    // After the process: its log is shown when a test fails.
+    dir: TempDir,
 }
 
 /// Starts headscale (`TS_HEADSCALE`) and waits until it answers.
@@ -239,11 +240,12 @@ regions:
 #[derive(Debug)]
 pub struct GoDerper {
     program: PathBuf,
-    dir: TempDir,
     port: u16,
     stun_port: u16,
     cert_name: String,
     process: Process,
+    // After the process: its log is shown when a test fails.
+    dir: TempDir,
 }
 
 /// Starts Go's derper (`TS_GO_DERPER`) and waits until it listens.
@@ -346,9 +348,10 @@ pub struct TailscaledOptions {
 pub struct Daemon {
     program: PathBuf,
     options: TailscaledOptions,
-    dir: TempDir,
     proxy_port: u16,
     process: Process,
+    // After the process: its log is shown when a test fails.
+    dir: TempDir,
 }
 
 /// Starts Go's tailscaled (`TS_GO_TAILSCALED`) and waits for its socket.
