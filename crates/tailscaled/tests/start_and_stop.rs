@@ -283,3 +283,45 @@ fn foreign_origins_and_hosts_are_refused() {
         assert!(answer.starts_with("HTTP/1.1 403"), "{header}: {answer}");
     }
 }
+
+/// The first request that comes, without its body.
+fn first_request(listener: &std::net::TcpListener) -> String {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+        head.push(byte[0]);
+    }
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    text(&head)
+}
+
+#[test]
+fn logs_go_to_the_log_target_only_where_one_is_named() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("http://{}", listener.local_addr().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    let child = command(dir.path(), &[])
+        .env("TS_LOG_TARGET", &target)
+        .env_remove("TS_NO_LOGS_NO_SUPPORT")
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let daemon = Daemon { child, dir };
+    let request = first_request(&listener);
+    assert!(
+        request.starts_with("POST /c/tailnode.log.tailscale.io/"),
+        "{request}"
+    );
+    let conf = std::fs::read(daemon.dir.path().join("state/tailscaled.log.conf")).unwrap();
+    let conf: serde_json::Value = serde_json::from_slice(&conf).unwrap();
+    let private = conf["PrivateID"].as_str().unwrap();
+    assert!(request.contains(private));
+    assert!(
+        !daemon.log().contains(private),
+        "the private identity is in the log"
+    );
+}
