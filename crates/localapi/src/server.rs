@@ -58,6 +58,7 @@ pub fn serve(listener: Listener, handler: Arc<dyn Handler>) -> Server {
     let own_uid = own_uid();
     let limits = Limits {
         connections: 512,
+        connections_per_user: 384,
         headers: 64,
         head_len: 64 << 10,
         ..Limits::default()

@@ -56,6 +56,8 @@ pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
 pub struct Limits {
     /// Connections at once; further ones are closed at once.
     pub connections: usize,
+    /// Of these, how many one local user may have, so that nobody shuts out the others. Counts on unix sockets only.
+    pub connections_per_user: usize,
     /// Header fields of a request.
     pub headers: usize,
     /// Bytes of a request's head.
@@ -68,6 +70,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 256,
+            connections_per_user: usize::MAX,
             headers: 64,
             head_len: 64 << 10,
             head_timeout: Duration::from_secs(30),
@@ -245,7 +248,7 @@ async fn accept_loop<H, F>(
     H: Fn(Arc<Peer>, Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let mut connections: Vec<rt::Task> = Vec::new();
+    let mut connections: Vec<(Option<u32>, rt::Task)> = Vec::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -260,16 +263,21 @@ async fn accept_loop<H, F>(
                 continue;
             }
         };
-        connections.retain(|task| !task.is_finished());
-        if connections.len() >= shared.limits.connections {
+        connections.retain(|(_, task)| !task.is_finished());
+        let user = peer.credentials.map(|peer| peer.uid);
+        let same = |(other, _): &&(Option<u32>, rt::Task)| user.is_some() && *other == user;
+        let of_user = connections.iter().filter(same).count();
+        if connections.len() >= shared.limits.connections
+            || of_user >= shared.limits.connections_per_user
+        {
             tracing::debug!("closing a connection: {} are open", connections.len());
             continue;
         }
         let serve = serve_one(stream, peer, Arc::clone(&shared), stopped.clone());
-        connections.push(rt::Task::spawn("http connection", serve));
+        connections.push((user, rt::Task::spawn("http connection", serve)));
     }
     drop(listener);
-    for connection in connections {
+    for (_, connection) in connections {
         connection.join().await;
     }
 }

@@ -22,6 +22,7 @@ const CONNECT: &[u8] = b"CONNECT ";
 const HEAD_LIMIT: Duration = Duration::from_secs(120);
 const LIMITS: Limits = Limits {
     connections: usize::MAX,
+    connections_per_user: usize::MAX,
     headers: 128,
     head_len: 256 << 10,
     head_timeout: HEAD_LIMIT,

@@ -274,6 +274,7 @@ async fn server_limits() {
         headers: 8,
         head_len: 8192,
         head_timeout: Duration::from_millis(200),
+        ..Limits::default()
     };
     let server = Server::start(listener, None, limits, |_, _| async {
         text(StatusCode::OK, "fine")
@@ -346,6 +347,36 @@ async fn unix_sockets_tell_who_is_there() {
     assert!(Listener::bind_unix(&plain, 0o600).is_err());
     assert_eq!(std::fs::read(&plain).unwrap(), b"precious");
     drop(server);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn one_local_user_does_not_get_all_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sock");
+    let listener = Listener::bind_unix(&path, 0o600).unwrap();
+    let limits = Limits {
+        connections_per_user: 2,
+        ..Limits::default()
+    };
+    let _server = Server::start(listener, None, limits, |_, _| async {
+        text(StatusCode::OK, "fine")
+    });
+    let ask = async || {
+        let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await;
+        let mut got = Vec::new();
+        let _ = stream.read_to_end(&mut got).await;
+        got.ends_with(b"fine")
+    };
+    let connect = async || tokio::net::UnixStream::connect(&path).await.unwrap();
+    let (first, second) = (connect().await, connect().await);
+    assert!(!ask().await, "a third one is closed");
+    drop(first);
+    while !ask().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(second);
 }
 
 fn region(nodes: Vec<Node>) -> Region {
