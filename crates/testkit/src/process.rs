@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const POLL_EVERY: Duration = Duration::from_millis(20);
@@ -88,14 +89,22 @@ impl Drop for Process {
     }
 }
 
-/// A port of 127.0.0.1 that is free for both TCP and UDP at this moment.
+/// A port of 127.0.0.1 that is free for both TCP and UDP, and that no system hands out by itself: it stays free for a
+/// server that starts later or again.
 pub fn free_port() -> u16 {
-    for _ in 0..100 {
-        if let Ok(tcp) = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            && let Ok(address) = tcp.local_addr()
-            && UdpSocket::bind(address).is_ok()
-        {
-            return address.port();
+    const FIRST: u32 = 15_000;
+    const COUNT: u32 = 15_000;
+    // Test processes side by side start at places of their own.
+    static TRIED: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(97);
+    for _ in 0..COUNT {
+        let at = start.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let Ok(port) = u16::try_from(FIRST + at) else {
+            continue;
+        };
+        let address = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return port;
         }
     }
     panic!("no free port on 127.0.0.1");
