@@ -12,9 +12,8 @@ use crate::scripted_control::{ScriptedControl, Turn, frame, message};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_not_there_yet() {
-    let mut tailnet = Tailnet::unreachable().await;
     // A key that will be good as soon as somebody can judge it.
-    tailnet.start_control().await;
+    let mut tailnet = Tailnet::start().await;
     let key = tailnet.reusable_key().await;
     tailnet.stop_control().await;
 

@@ -133,6 +133,11 @@ pub(crate) async fn until(what: &str, ready: impl AsyncFn() -> bool) {
         .unwrap_or_else(|_| panic!("waited in vain: {what}"));
 }
 
+/// Where a server can be started again.
+fn free_address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, testkit::free_port()).into()
+}
+
 /// A relay with TLS and STUN.
 pub(crate) struct Relay {
     key: NodePrivate,
@@ -145,13 +150,12 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) async fn start() -> Self {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut relay = Self {
             key: NodePrivate::generate(&mut rt::OsRng),
             certificates: tempfile::tempdir().unwrap(),
             server: None,
-            address: any,
-            stun: any,
+            address: free_address(),
+            stun: free_address(),
             pin: String::new(),
         };
         relay.start_again().await;
@@ -166,7 +170,6 @@ impl Relay {
         config.certificate = Some(certificate.unwrap());
         config.stun = Some(self.stun);
         let server = derpserver::Server::start(config).await.unwrap();
-        (self.address, self.stun) = (server.addr, server.stun_addr.unwrap());
         self.pin = derp::NodeCert::pin_text(&server.pin.unwrap());
         self.server = Some(server);
     }
@@ -221,20 +224,14 @@ pub(crate) struct Tailnet {
 
 impl Tailnet {
     pub(crate) async fn start() -> Self {
-        let mut tailnet = Self::unreachable().await;
-        tailnet.start_control().await;
-        tailnet
-    }
-
-    /// One whose control server is still to be started, at an address that is known.
-    pub(crate) async fn unreachable() -> Self {
-        let port = testkit::free_port();
-        Self {
+        let mut tailnet = Self {
             dir: tempfile::tempdir().unwrap(),
             relay: Relay::start().await,
             control: None,
-            address: (Ipv4Addr::LOCALHOST, port).into(),
-        }
+            address: free_address(),
+        };
+        tailnet.start_control().await;
+        tailnet
     }
 
     /// Starts the control server, with what it knew before.
