@@ -12,7 +12,7 @@ mod transfer;
 
 pub use options::Options;
 pub use report::{Pair, Report};
-pub use tailnet::{Node, Programs, Tailnet};
+pub use tailnet::{Node, Programs, Tailnet, derp_map, start_relay};
 pub use transfer::{Sink, push};
 
 use std::time::Duration;

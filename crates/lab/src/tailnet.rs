@@ -347,7 +347,8 @@ impl Node {
     }
 }
 
-async fn start_relay() -> Result<derpserver::Server> {
+/// A relay on loopback with a certificate of its own and STUN beside it.
+pub async fn start_relay() -> Result<derpserver::Server> {
     let mut config = derpserver::Config::new(NodePrivate::generate(&mut rt::OsRng));
     config.certificate = Some(derpserver::Certificate::self_signed(
         Ipv4Addr::LOCALHOST.into(),
@@ -357,7 +358,8 @@ async fn start_relay() -> Result<derpserver::Server> {
     Ok(derpserver::Server::start(config).await?)
 }
 
-fn derp_map(relay: &derpserver::Server) -> DerpMap {
+/// The map of relays that has just this one.
+pub fn derp_map(relay: &derpserver::Server) -> DerpMap {
     let node = DerpNode {
         name: format!("{REGION}a"),
         region_id: REGION,

@@ -4,8 +4,6 @@
 //! server and relay on loopback, first alone with one peer, then in a tailnet of N; with `TS_GO_TAILSCALED` set the original
 //! goes through the same, and the last column is the ratio.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +11,8 @@ use std::time::Duration;
 use controlserver::NewAuthKey;
 use keys::{LockPrivate, MachinePrivate, NodePrivate};
 use localapi::Client;
+use tailcfg::Hostinfo;
 use tailcfg::go::Secret;
-use tailcfg::{DerpMap, DerpNode, DerpRegion, Hostinfo};
 use testkit::originals::{Daemon, TailscaledOptions, daemon};
 
 /// How often a start is timed; the median counts.
@@ -75,15 +73,9 @@ struct Tailnet {
 
 impl Tailnet {
     async fn start(peers: usize) -> anyhow::Result<Self> {
-        let mut relay = derpserver::Config::new(NodePrivate::generate(&mut rt::OsRng));
-        relay.certificate = Some(derpserver::Certificate::self_signed(
-            Ipv4Addr::LOCALHOST.into(),
-            rt::wall(),
-        )?);
-        relay.stun = Some((Ipv4Addr::LOCALHOST, 0).into());
-        let relay = derpserver::Server::start(relay).await?;
+        let relay = lab::start_relay().await?;
         let config = controlserver::Config {
-            derp_map: derp_map(&relay),
+            derp_map: lab::derp_map(&relay),
             ..controlserver::Config::default()
         };
         let control = controlserver::Server::start(config).await?;
@@ -204,34 +196,6 @@ async fn running(node: &Daemon) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     anyhow::bail!("not Running after a minute:\n{}", node.log())
-}
-
-fn derp_map(relay: &derpserver::Server) -> DerpMap {
-    let node = DerpNode {
-        name: "900a".into(),
-        region_id: 900,
-        host_name: Ipv4Addr::LOCALHOST.to_string(),
-        cert_name: relay
-            .pin
-            .map(|pin| derp::NodeCert::pin_text(&pin))
-            .unwrap_or_default(),
-        ipv4: Ipv4Addr::LOCALHOST.to_string(),
-        ipv6: "none".into(),
-        stun_port: relay.stun_addr.map_or(-1, |addr| addr.port().into()),
-        derp_port: relay.addr.port().into(),
-        ..DerpNode::default()
-    };
-    let region = DerpRegion {
-        region_id: 900,
-        region_code: "bench".into(),
-        nodes: vec![node],
-        ..DerpRegion::default()
-    };
-    DerpMap {
-        regions: Some(BTreeMap::from([(900, Some(region))])),
-        omit_default_regions: true,
-        ..DerpMap::default()
-    }
 }
 
 /// What one daemon costs.
