@@ -148,6 +148,9 @@ fn schemes_that_are_not_built_say_so() {
 }
 
 proptest! {
+    // Every case waits for the disk several times.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
     #[test]
     fn any_bytes_open_or_fail_cleanly(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let (_dir, path) = place();
