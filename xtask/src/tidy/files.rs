@@ -146,7 +146,7 @@ fn objection(comment: &str) -> Option<&'static str> {
     if says("previously") || says("no longer") || phase {
         return Some("tells history; say what is");
     }
-    if ["/work/", "/home/", "/root/", "/Users/"]
+    if ["/home/", "/root/", "/Users/"]
         .iter()
         .any(|dir| comment.contains(dir))
     {
