@@ -425,12 +425,20 @@ impl Client {
     }
 
     async fn connect(&self, path: &str) -> Result<UnixStream, ClientError> {
-        let deadline = rt::now() + self.patience;
+        let start = rt::now();
+        let deadline = start + self.patience;
+        let busy_deadline = start + self.patience.max(BUSY_PATIENCE);
         loop {
             match UnixStream::connect(&self.socket).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) if is_not_there(&error) && rt::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+                // The daemon is there, but more clients wait than the system queues.
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && rt::now() < busy_deadline =>
+                {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(error) => {
                     return Err(ClientError::ConnectFailed {
@@ -443,6 +451,9 @@ impl Client {
         }
     }
 }
+
+/// How long a daemon with a full queue of connections is tried.
+const BUSY_PATIENCE: Duration = Duration::from_secs(5);
 
 fn is_not_there(error: &io::Error) -> bool {
     matches!(

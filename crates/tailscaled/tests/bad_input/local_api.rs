@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 
-use crate::ours::{Node, our_cli};
+use crate::ours::{Node, our_cli, until};
 
 const HEAD: &str = "Host: local-tailscaled.sock\r\nConnection: close\r\n";
 
@@ -39,6 +39,7 @@ fn request(node: &Node, method: &str, path: &str) -> String {
 
 #[tokio::test]
 async fn stalled_clients_do_not_keep_others_waiting() {
+    raise_open_files();
     let node = Node::start();
     let idle: Vec<UnixStream> = (0..200).map(|_| connect(&node)).collect();
     let slow: Vec<UnixStream> = (0..100)
@@ -244,6 +245,25 @@ async fn nothing_is_served_and_that_is_said() {
 /// A user who is neither root nor the daemon's own.
 const NOBODY: u32 = 65_534;
 
+/// Copies a program by another process. A copy that this process wrote could not be run while a child of another test, forked
+/// in between, still holds it open for writing (`ETXTBSY`).
+fn copy_program(from: &std::path::Path, to: &std::path::Path) {
+    #[expect(clippy::disallowed_methods, reason = "preparing the test")]
+    let copied = std::process::Command::new("cp")
+        .args([from, to])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+}
+
+/// Room for as many connections as these tests hold open, whatever the limit that they are started with.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
 #[tokio::test]
 async fn who_is_not_root_may_look_but_not_change() {
     if !rustix::process::geteuid().is_root() {
@@ -254,13 +274,14 @@ async fn who_is_not_root_may_look_but_not_change() {
         );
         return;
     }
+    raise_open_files();
     let node = Node::start();
     // The daemon's temporary directory is private.
     let socket = node.daemon.socket();
     let dir = socket.parent().unwrap();
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
     let cli = dir.join("tailscale");
-    std::fs::copy(our_cli(), &cli).unwrap();
+    copy_program(&our_cli(), &cli);
     let nobody = |args: &[&str]| {
         #[expect(
             clippy::disallowed_methods,
@@ -287,6 +308,8 @@ async fn who_is_not_root_may_look_but_not_change() {
     drop(hoard);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("\"NeedsLogin\""), "{said}");
+    // Root's own share of connections is free again as soon as the daemon has seen their end.
+    until("the hoard is gone", async || node.api.prefs().await.is_ok()).await;
     let before = node.api.prefs().await.unwrap();
     let (code, said) = nobody(&["down"]);
     assert_eq!(code, Some(1), "{said}");
