@@ -159,7 +159,6 @@ impl Backend {
             Event::Applied { target, failures } => self.handle_applied(target, &failures, &at),
             Event::Link { up } => {
                 self.link_up = up;
-                self.health.facts.link_down = !up;
             }
             Event::Store(trouble) => self.health.facts.store_trouble = trouble,
             Event::PeerApi { port_v4, port_v6 } => {
@@ -327,7 +326,12 @@ impl Backend {
 
     pub(crate) fn should_pause(&self) -> bool {
         let is_stopped = self.state == State::Stopped && self.netmap.is_some();
-        self.profiles.prefs().sync == Some(false) || is_stopped || !self.link_up
+        self.profiles.prefs().sync == Some(false) || is_stopped || self.is_cut_off()
+    }
+
+    /// Whether control cannot be reached for want of a link. One on this machine always can, as in a lab without network.
+    fn is_cut_off(&self) -> bool {
+        !self.link_up && !is_loopback_url(self.profiles.prefs().control_url_or_default())
     }
 
     fn pause_or_resume(&mut self) {
@@ -346,6 +350,7 @@ impl Backend {
     /// Brings the world to what is wanted: after every event, whatever it was.
     fn settle(&mut self, at: &Moment<'_>) {
         self.effects.extend(self.profiles.take_writes());
+        self.health.facts.link_down = self.is_cut_off();
         self.health.facts.sync_disabled = self.profiles.prefs().sync == Some(false);
         if self.health.facts.store_trouble.is_some() && self.state != State::NoState {
             self.evaluate(at);
@@ -519,6 +524,20 @@ fn is_on(state: State) -> bool {
         state,
         State::Starting | State::NeedsMachineAuth | State::Running
     )
+}
+
+/// Whether a URL's host can only be this machine.
+fn is_loopback_url(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost"
+        || host
+            .parse()
+            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 /// The old value if nothing changed, so that readers who compare by pointer see that.

@@ -99,12 +99,16 @@ pub mod os_socket {
 /// The machine's links, as far as path choice cares.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LinkState {
-    /// Whether any link but loopback is up.
+    /// Whether any link but loopback and our own is up and has an address.
     pub up: bool,
-    /// Addresses of the machine.
+    /// Addresses of the machine under which a peer might reach it, without our own in the tailnet.
     pub addresses: Vec<IpAddr>,
     /// The interface of the default route.
     pub default_interface: Option<String>,
+    /// Whether there is an IPv4 address that can reach more than this machine.
+    pub have_v4: bool,
+    /// Whether there is an IPv6 address that can reach more than this machine.
+    pub have_v6: bool,
 }
 
 /// A change of the machine's links.

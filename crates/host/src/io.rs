@@ -187,16 +187,18 @@ impl std::fmt::Debug for Waker {
 pub trait Tun: Send {
     /// The interface's name.
     fn name(&self) -> &str;
-    /// The device's queues; each belongs to one worker.
-    fn queues(&mut self) -> Vec<Box<dyn TunQueue>>;
+    /// The longest packet that it was made for.
+    fn mtu(&self) -> usize;
+    /// The device's queues; each is received from by one worker.
+    fn queues(&mut self) -> Vec<Arc<dyn TunQueue>>;
 }
 
-/// One queue of a TUN device, owned by one worker.
-pub trait TunQueue: Send {
-    /// Fills `buf` and `out` with what has arrived.
-    fn recv(&mut self, buf: &mut [u8], out: &mut Batch<TunRx>, until: Until) -> io::Result<()>;
+/// One queue of a TUN device: one thread receives, any may send.
+pub trait TunQueue: Send + Sync {
+    /// Fills `buf` and `out` with what has arrived. An error means that the device is gone.
+    fn recv(&self, buf: &mut [u8], out: &mut Batch<TunRx>, until: Until) -> io::Result<()>;
     /// Sends packets.
-    fn send(&mut self, packets: &[TunTx<'_>]) -> Sent;
+    fn send(&self, packets: &[TunTx<'_>]) -> Sent;
     /// Wakes a blocked `recv`.
     fn waker(&self) -> Waker;
 }

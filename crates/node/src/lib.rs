@@ -14,6 +14,7 @@ mod dial;
 mod engine_runner;
 mod feature;
 mod incoming;
+mod links;
 mod log;
 mod run;
 mod status;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use backend::Backend;
 use dataplane::{Engine, EngineConfig, RelayDialer};
-use host::{DnsConfigurator, Router, StateStore, UdpBinder};
+use host::{DnsConfigurator, LinkMonitor, Router, StateStore, UdpBinder};
 use metrics::UserMetrics;
 use packet::PrefixMap;
 use rt::Task;
@@ -24,6 +24,7 @@ use crate::bus::{Bus, PeerWatchers};
 use crate::control_runner::ControlRunner;
 use crate::engine_runner::{self, EngineRunner};
 use crate::incoming::{self, ProxyMap};
+use crate::links;
 use crate::status::StatusReader;
 use crate::userdial::{Routes, UserDial};
 use crate::{Feature, FeatureHost, LogTap, Registry};
@@ -53,6 +54,8 @@ pub struct HostParts {
     pub store: Arc<dyn StateStore>,
     /// Makes UDP sockets.
     pub udp: Arc<dyn UdpBinder>,
+    /// Watches the machine's links.
+    pub links: Box<dyn LinkMonitor>,
     /// The machine's routing.
     pub router: Box<dyn Router>,
     /// The machine's resolver.
@@ -206,6 +209,10 @@ impl Node {
         tasks.push(Task::spawn(
             "engine events",
             engine_runner::report(events, engine.clone(), brain.clone()),
+        ));
+        tasks.push(Task::spawn(
+            "links",
+            links::watch(host.links, engine.clone(), brain.clone()),
         ));
         let shutdown = Arc::new(Signal::new());
         let api = Api {

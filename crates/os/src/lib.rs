@@ -5,9 +5,14 @@
 
 pub mod facts;
 pub mod lifeline;
+#[cfg(target_os = "linux")]
+pub mod links;
 pub mod logid;
+#[cfg(target_os = "linux")]
+pub mod netlink;
 pub mod paths;
 pub mod process;
 pub mod store;
+pub mod tun;
 pub mod udp;
 pub mod userspace;

@@ -3,6 +3,11 @@
 //! Every function here is safe to call with any argument: what could be wrong is checked before the unsafe line, and
 //! the line says why it holds.
 
+#[cfg(target_os = "linux")]
+pub mod namespace;
+#[cfg(target_os = "linux")]
+pub mod tun;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd as _, RawFd};

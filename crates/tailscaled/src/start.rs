@@ -134,6 +134,7 @@ async fn serve(
     let host = node::HostParts {
         store,
         udp: std::sync::Arc::new(os::udp::PlainBinder),
+        links: Box::new(os::links::Monitor::start(None).context("watch the network links")?),
         router: Box::new(os::userspace::Untouched),
         dns: Box::new(os::userspace::Untouched),
         hostinfo,

@@ -352,6 +352,25 @@ fn no_network_pauses_and_sync_off_pauses() {
 }
 
 #[test]
+fn a_control_server_on_this_machine_needs_no_network() {
+    for (url, pauses) in [
+        ("http://127.0.0.1:8080", false),
+        ("https://[::1]/x", false),
+        ("http://localhost", false),
+        ("https://127.0.0.1.example.com", true),
+    ] {
+        let mut world = World::new();
+        world.bring_up("node1", 1);
+        world.edit(|edit| {
+            edit.control_url_set = true;
+            edit.prefs.control_url = url.into();
+        });
+        let trace = world.send(Event::Link { up: false });
+        assert_eq!(trace == ["pause"], pauses, "{url}: {trace:?}");
+    }
+}
+
+#[test]
 fn a_store_that_cannot_be_trusted() {
     let mut world = World::new();
     world.brain = Backend::new(

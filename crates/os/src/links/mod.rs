@@ -1,0 +1,10 @@
+//! Watches the machine's links: addresses, default route, sleep.
+//!
+//! [`state`] decides, from lists of interfaces, what path choice must know and whether a change matters; [`monitor`] has the
+//! lists and the clock.
+
+mod monitor;
+mod state;
+
+pub use monitor::Monitor;
+pub use state::{Interface, Machine};

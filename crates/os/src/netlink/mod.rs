@@ -1,0 +1,11 @@
+//! Netlink: how Linux is told and asked about links, addresses, routes and rules.
+//!
+//! [`message`] is the pure codec, [`socket`] exchanges messages with the kernel, [`route`] has the objects.
+
+pub mod message;
+pub mod route;
+pub mod socket;
+
+pub use message::{Message, Request, attributes, messages};
+pub use route::{Address, Link, Route, Rule};
+pub use socket::{Netlink, Protocol};

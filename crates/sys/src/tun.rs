@@ -1,0 +1,61 @@
+//! Opening a TUN device.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::ioctl::{Opcode, Updater, ioctl};
+
+/// `TUNSETIFF`: `_IOW('T', 202, int)`, though what is passed is a `struct ifreq`.
+const TUNSETIFF: Opcode = 0x4004_54ca;
+const IFF_TUN: u16 = 0x0001;
+/// No header of protocol information before each packet.
+const IFF_NO_PI: u16 = 0x1000;
+/// The room for a name, with a zero behind it.
+const NAME_LEN: usize = 16;
+
+/// `struct ifreq`: a name, then a union of 24 bytes, of which this request uses the first two.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; NAME_LEN],
+    flags: u16,
+    _rest: [u8; 22],
+}
+
+/// Opens `/dev/net/tun` and attaches it to the device with this name, which is made if there is none; `%d` in the name
+/// stands for the first free number. Gives the device and its name. The device goes when the file is closed.
+pub fn open_tun(name: &str) -> io::Result<(OwnedFd, String)> {
+    if name.is_empty() || name.len() >= NAME_LEN || name.bytes().any(|byte| byte == 0) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("an interface name has 1 to {} bytes", NAME_LEN - 1),
+        ));
+    }
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let device = open("/dev/net/tun", flags, Mode::empty())?;
+    let mut request = InterfaceRequest {
+        name: [0; NAME_LEN],
+        flags: IFF_TUN | IFF_NO_PI,
+        _rest: [0; 22],
+    };
+    request.name[..name.len()].copy_from_slice(name.as_bytes());
+    // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which is 40 bytes long on 64-bit systems and 32 on 32-bit ones:
+    // not more than the value that is borrowed for the call.
+    unsafe { ioctl(&device, Updater::<TUNSETIFF, _>::new(&mut request))? };
+    let len = request.name.iter().position(|byte| *byte == 0);
+    let name = String::from_utf8_lossy(&request.name[..len.unwrap_or(NAME_LEN)]).into_owned();
+    Ok((device, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_the_kernel_cannot_hold_are_refused() {
+        for name in ["", "sixteen-letters!", "a\0b"] {
+            let error = open_tun(name).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        }
+    }
+}
