@@ -1,34 +1,27 @@
-//! The administrator's side: the functions, and their JSON over a unix socket.
-//!
-//! | request | body | answer |
-//! |---|---|---|
-//! | `POST /auth-keys` | [`NewAuthKey`] | [`AuthKeyInfo`] with the key |
-//! | `GET /auth-keys` | | list of [`AuthKeyInfo`] |
-//! | `POST /auth-keys/{id}/expire` | | |
-//! | `GET /nodes` | | list of [`NodeInfo`] |
-//! | `POST /nodes/{number}/expire` | | |
-//! | `DELETE /nodes/{number}` | | |
-//! | `GET`, `PUT /filter` | list of `tailcfg.FilterRule` | |
-//! | `GET`, `PUT /derp-map` | `tailcfg.DERPMap` | |
-//!
-//! An error is a status and a text. Only the owner of the socket can connect.
+//! The administrator's side: what may be ordered. [`http`](crate::admin_http) offers the same to other processes.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tailcfg::{DerpMap, FilterRule, NodeId};
-use transport::server::{Body, empty, full, text};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use tailcfg::go::GoTime;
+use tailcfg::{
+    CapMap, DerpMap, DnsConfig, FilterRule, MapResponse, NodeId, PingRequest, PingResponse,
+};
+use transport::head::Head;
 
-use crate::state::{Matters, State, go_now};
-use crate::tailnet::{AuthKeyInfo, NewAuthKey, NodeInfo, Refused};
+use crate::state::{Matters, NoWay, State, go_now};
+use crate::tailnet::{
+    Approval, AuthKeyInfo, LoginInfo, NewAuthKey, NodeInfo, Refused, Settings, Tailnet,
+};
 
-/// The longest request body that is read, in bytes.
-const BODY_LEN_MAX: usize = 1 << 20;
+/// How long a node may take to answer a ping; it gives its peers ten seconds.
+const PING_TIMEOUT: Duration = Duration::from_secs(25);
+/// How long it may take to answer a request; its handlers may take a minute.
+const C2N_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// What an administrator may do. All changes reach the nodes at once.
 #[derive(Debug, Clone)]
@@ -36,9 +29,84 @@ pub struct Admin {
     state: Arc<State>,
 }
 
+/// Why a node gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AskError {
+    /// There is no such node.
+    NoSuchNode,
+    /// It has no map stream.
+    NotConnected,
+    /// It does not read its map stream.
+    Behind,
+    /// It did not answer in time.
+    Silent,
+    /// The question or the answer makes no sense.
+    Invalid(String),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchNode => f.write_str("node not found"),
+            Self::NotConnected => f.write_str("the node is not connected"),
+            Self::Behind => f.write_str("the node does not read what it was sent before"),
+            Self::Silent => f.write_str("the node did not answer in time"),
+            Self::Invalid(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for AskError {}
+
+impl From<NoWay> for AskError {
+    fn from(why: NoWay) -> Self {
+        match why {
+            NoWay::NotConnected => Self::NotConnected,
+            NoWay::Behind => Self::Behind,
+        }
+    }
+}
+
+/// What a node answered to a request of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct C2nAnswer {
+    /// The status.
+    pub status: u16,
+    /// The fields in their order.
+    pub headers: Vec<(String, String)>,
+    /// The body; what is no text is replaced.
+    pub body: String,
+}
+
+/// A request of the server to a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct C2nQuestion {
+    /// The method; empty is GET.
+    pub method: String,
+    /// The path with what follows it.
+    pub path: String,
+    /// The body.
+    pub body: String,
+}
+
+/// What a node shall ping.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PingQuestion {
+    /// Empty for a sign of life, or a comma list of `disco`, `TSMP`, `ICMP`, `peerapi`.
+    pub types: String,
+    /// Whom to ping.
+    pub ip: Option<std::net::IpAddr>,
+}
+
 impl Admin {
     pub(crate) fn new(state: Arc<State>) -> Self {
         Self { state }
+    }
+
+    async fn change<T>(&self, edit: impl FnOnce(&mut Tailnet) -> T) -> T {
+        self.state.change(Matters::Now, edit).await
     }
 
     /// Makes a key that lets machines in. Its text is in this answer only.
@@ -46,17 +114,14 @@ impl Admin {
     /// # Errors
     /// When a tag is none.
     pub async fn create_auth_key(&self, new: NewAuthKey) -> Result<AuthKeyInfo, Refused> {
-        self.state
-            .change(Matters::Now, |tailnet| {
-                tailnet.create_auth_key(new, go_now(), &mut rt::OsRng)
-            })
+        self.change(|tailnet| tailnet.create_auth_key(new, go_now(), &mut rt::OsRng))
             .await
     }
 
     /// All keys.
     #[must_use]
     pub fn auth_keys(&self) -> Vec<AuthKeyInfo> {
-        self.state.read(crate::tailnet::Tailnet::auth_keys)
+        self.state.read(Tailnet::auth_keys)
     }
 
     /// Ends a key's life. Nodes that came in by it stay.
@@ -64,17 +129,46 @@ impl Admin {
     /// # Errors
     /// When there is no such key.
     pub async fn expire_auth_key(&self, id: &str) -> Result<(), Refused> {
-        self.state
-            .change(Matters::Now, |tailnet| {
-                tailnet.expire_auth_key(id, go_now())
-            })
+        self.change(|tailnet| tailnet.expire_auth_key(id, go_now()))
             .await
+    }
+
+    /// The machines that wait for a person to let them in.
+    #[must_use]
+    pub fn logins(&self) -> Vec<LoginInfo> {
+        self.state.read(Tailnet::logins)
+    }
+
+    /// Lets a machine in that waits.
+    ///
+    /// # Errors
+    /// When there is no such login, or a tag is none.
+    pub async fn approve_login(&self, id: &str, approval: Approval) -> Result<(), Refused> {
+        self.change(|tailnet| tailnet.approve_login(id, approval))
+            .await
+    }
+
+    /// Tells a machine that waits that it may not come in.
+    ///
+    /// # Errors
+    /// When there is no such login.
+    pub async fn refuse_login(&self, id: &str) -> Result<(), Refused> {
+        self.change(|tailnet| tailnet.refuse_login(id)).await
     }
 
     /// All nodes.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeInfo> {
-        self.state.read(crate::tailnet::Tailnet::nodes)
+        self.state.read(Tailnet::nodes)
+    }
+
+    /// Lets a machine take part, or keeps it out.
+    ///
+    /// # Errors
+    /// When there is no such node; so below.
+    pub async fn set_approved(&self, id: NodeId, approved: bool) -> Result<(), Refused> {
+        self.change(|tailnet| tailnet.set_approved(id, approved))
+            .await
     }
 
     /// Expires a node's key: it must register again.
@@ -82,9 +176,49 @@ impl Admin {
     /// # Errors
     /// When there is no such node.
     pub async fn expire_node(&self, id: NodeId) -> Result<(), Refused> {
-        self.state
-            .change(Matters::Now, |tailnet| tailnet.expire_node(id, go_now()))
+        self.set_key_expiry(id, go_now()).await
+    }
+
+    /// Sets when a node's key runs out; zero is never.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub async fn set_key_expiry(&self, id: NodeId, expiry: GoTime) -> Result<(), Refused> {
+        self.change(|tailnet| tailnet.set_key_expiry(id, expiry))
             .await
+    }
+
+    /// Gives a node a name that its host cannot change; an empty one takes it back.
+    ///
+    /// # Errors
+    /// When there is no such node, or the name is none or another's.
+    pub async fn set_name(&self, id: NodeId, name: &str) -> Result<(), Refused> {
+        self.change(|tailnet| tailnet.set_name(id, name)).await
+    }
+
+    /// Sets a node's tags.
+    ///
+    /// # Errors
+    /// When there is no such node, or a tag is none.
+    pub async fn set_tags(&self, id: NodeId, tags: Vec<String>) -> Result<(), Refused> {
+        self.change(|tailnet| tailnet.set_tags(id, tags)).await
+    }
+
+    /// Sets a node's attributes: the capabilities that it has for itself.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub async fn set_attributes(&self, id: NodeId, attributes: CapMap) -> Result<(), Refused> {
+        self.change(|tailnet| tailnet.set_attributes(id, attributes))
+            .await
+    }
+
+    /// Sets the subnets that are routed to a node while it advertises them.
+    ///
+    /// # Errors
+    /// When there is no such node, or a subnet is none.
+    pub async fn set_routes(&self, id: NodeId, routes: Vec<IpNet>) -> Result<(), Refused> {
+        self.change(|tailnet| tailnet.set_routes(id, routes)).await
     }
 
     /// Removes a node.
@@ -92,11 +226,38 @@ impl Admin {
     /// # Errors
     /// When there is no such node.
     pub async fn remove_node(&self, id: NodeId) -> Result<(), Refused> {
-        self.state
-            .change(Matters::Now, |tailnet| tailnet.remove_node(id))
-            .await?;
+        self.change(|tailnet| tailnet.remove_node(id)).await?;
         self.state.end_stream(id);
         Ok(())
+    }
+
+    /// Ends a node's map stream, as if the connection had broken. The node comes back by itself.
+    ///
+    /// # Errors
+    /// When the node has none.
+    pub fn disconnect(&self, id: NodeId) -> Result<(), AskError> {
+        match self.state.end_stream(id) {
+            true => Ok(()),
+            false => Err(AskError::NotConnected),
+        }
+    }
+
+    /// Adds nodes that exist on paper only; they count as connected until the server ends. Their numbers.
+    ///
+    /// # Errors
+    /// When there are no addresses left.
+    pub async fn add_nodes(&self, count: u32) -> Result<Vec<NodeId>, Refused> {
+        self.change(|tailnet| tailnet.add_paper_nodes(count, go_now(), &mut rt::OsRng))
+            .await
+    }
+
+    /// Sets whether a node that exists on paper only counts as connected.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub async fn set_online(&self, id: NodeId, online: bool) -> Result<(), Refused> {
+        self.change(|tailnet| tailnet.set_online(id, online, go_now()))
+            .await
     }
 
     /// The filter rules.
@@ -107,9 +268,18 @@ impl Admin {
 
     /// Sets the filter rules, the same for all nodes. No rule at all means that nobody may talk to anybody.
     pub async fn set_filter(&self, rules: Vec<FilterRule>) {
-        self.state
-            .change(Matters::Now, |tailnet| tailnet.set_filter(rules))
-            .await;
+        self.change(|tailnet| tailnet.set_filter(rules)).await;
+    }
+
+    /// What is told about name resolution beside the names of nodes.
+    #[must_use]
+    pub fn dns(&self) -> Arc<DnsConfig> {
+        self.state.read(|tailnet| Arc::clone(tailnet.dns()))
+    }
+
+    /// Sets what is told about name resolution beside the names of nodes.
+    pub async fn set_dns(&self, dns: DnsConfig) {
+        self.change(|tailnet| tailnet.set_dns(dns)).await;
     }
 
     /// The relay map.
@@ -125,100 +295,167 @@ impl Admin {
             .await;
     }
 
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        self.route(request)
-            .await
-            .unwrap_or_else(|failure| failure.response())
+    /// How nodes are treated.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.state.read(|tailnet| tailnet.settings().clone())
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
-        let method = request.method().clone();
-        let path = request.uri().path().to_owned();
-        let parts: Vec<&str> = path.split('/').skip(1).collect();
-        match (&method, parts.as_slice()) {
-            (&Method::POST, ["auth-keys"]) => {
-                json(&self.create_auth_key(read(request).await?).await?)
-            }
-            (&Method::GET, ["auth-keys"]) => json(&self.auth_keys()),
-            (&Method::POST, ["auth-keys", id, "expire"]) => {
-                self.expire_auth_key(id).await?;
-                Ok(done())
-            }
-            (&Method::GET, ["nodes"]) => json(&self.nodes()),
-            (&Method::POST, ["nodes", id, "expire"]) => {
-                self.expire_node(number(id)?).await?;
-                Ok(done())
-            }
-            (&Method::DELETE, ["nodes", id]) => {
-                self.remove_node(number(id)?).await?;
-                Ok(done())
-            }
-            (&Method::GET, ["filter"]) => json(&*self.filter()),
-            (&Method::PUT, ["filter"]) => {
-                self.set_filter(read(request).await?).await;
-                Ok(done())
-            }
-            (&Method::GET, ["derp-map"]) => json(&*self.derp_map()),
-            (&Method::PUT, ["derp-map"]) => {
-                self.set_derp_map(read(request).await?).await;
-                Ok(done())
-            }
-            _ => Err(Failure::NotFound),
+    /// Sets how nodes are treated, until the server ends; it starts with its configuration's settings again.
+    pub async fn set_settings(&self, settings: Settings) {
+        self.state
+            .change(Matters::Never, |tailnet| tailnet.set_settings(settings))
+            .await;
+    }
+
+    /// Puts a `MapResponse`, in JSON and as it is, into a node's map stream. The server does not remember it: it goes on
+    /// telling the changes of what it knows itself.
+    ///
+    /// # Errors
+    /// When it is no JSON object, or the node has no stream.
+    pub fn inject(&self, id: NodeId, json: Bytes) -> Result<(), AskError> {
+        let invalid = |error: serde_json::Error| AskError::Invalid(error.to_string());
+        let _: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&json).map_err(invalid)?;
+        self.state.read(|tailnet| tailnet.machine_of(id))?;
+        Ok(self.state.send_extra(id, json)?)
+    }
+
+    /// Asks a node to ping somebody, or for a sign of life, which has nothing to tell.
+    ///
+    /// # Errors
+    /// When the node does not answer, or with nonsense.
+    pub async fn ping(&self, id: NodeId, what: PingQuestion) -> Result<PingResponse, AskError> {
+        let ask = |url| PingRequest {
+            url,
+            url_is_noise: true,
+            log: true,
+            types: what.types.clone(),
+            ip: what.ip,
+            ..PingRequest::default()
+        };
+        let answer = self.ask(id, ask, PING_TIMEOUT).await?;
+        if what.types.is_empty() {
+            return Ok(PingResponse::default());
+        }
+        serde_json::from_slice(&answer)
+            .map_err(|error| AskError::Invalid(format!("the node's answer: {error}")))
+    }
+
+    /// Sends a node an HTTP request through the map stream (C2N).
+    ///
+    /// # Errors
+    /// When the node does not answer, or with nonsense.
+    pub async fn c2n(&self, id: NodeId, request: &C2nQuestion) -> Result<C2nAnswer, AskError> {
+        let payload = c2n_payload(request)?;
+        let ask = |url| PingRequest {
+            url,
+            url_is_noise: true,
+            log: true,
+            types: "c2n".into(),
+            payload: tailcfg::go::Bytes(payload),
+            ..PingRequest::default()
+        };
+        parse_c2n(&self.ask(id, ask, C2N_TIMEOUT).await?)
+    }
+
+    async fn ask(
+        &self,
+        id: NodeId,
+        request: impl FnOnce(String) -> PingRequest,
+        limit: Duration,
+    ) -> Result<Bytes, AskError> {
+        let machine = self.state.read(|tailnet| tailnet.machine_of(id))?;
+        let mut call = self.state.calls().begin(machine);
+        let message = MapResponse {
+            ping_request: Some(Box::new(request(call.url()))),
+            ..MapResponse::default()
+        };
+        let json =
+            tailcfg::go::to_vec(&message).map_err(|error| AskError::Invalid(error.to_string()))?;
+        self.state.send_extra(id, json.into())?;
+        match tokio::time::timeout(limit, &mut call.answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(AskError::Silent),
         }
     }
 }
 
-enum Failure {
-    NotFound,
-    TooLarge,
-    Bad(String),
-    Refused(Refused),
-}
-
-impl From<Refused> for Failure {
+impl From<Refused> for AskError {
     fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
-impl Failure {
-    fn response(self) -> Response<Body> {
-        match self {
-            Self::NotFound => text(StatusCode::NOT_FOUND, "not found"),
-            Self::TooLarge => text(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large"),
-            Self::Bad(why) => text(StatusCode::BAD_REQUEST, why),
-            Self::Refused(refused @ Refused::Invalid(_)) => {
-                text(StatusCode::BAD_REQUEST, refused.to_string())
-            }
-            Self::Refused(refused) => text(StatusCode::NOT_FOUND, refused.to_string()),
+        match refused {
+            Refused::NoSuchNode => Self::NoSuchNode,
+            other => Self::Invalid(other.to_string()),
         }
     }
 }
 
-fn number(text: &str) -> Result<NodeId, Failure> {
-    text.parse()
-        .map_err(|_| Failure::Bad(format!("`{text}` is no number of a node")))
+fn c2n_payload(request: &C2nQuestion) -> Result<Vec<u8>, AskError> {
+    let method = match request.method.as_str() {
+        "" => "GET",
+        method => method,
+    };
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_plain(method) || !is_plain(&request.path) || !request.path.starts_with('/') {
+        return Err(AskError::Invalid(
+            "the method is a word, and the path starts with `/`".into(),
+        ));
+    }
+    let head = format!(
+        "{method} {} HTTP/1.1\r\nHost: node\r\nContent-Length: {}\r\n\r\n",
+        request.path,
+        request.body.len()
+    );
+    Ok([head.as_bytes(), request.body.as_bytes()].concat())
 }
 
-async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Failure> {
-    let body = Limited::new(request.into_body(), BODY_LEN_MAX)
-        .collect()
-        .await;
-    let body: Bytes = body.map_err(|_| Failure::TooLarge)?.to_bytes();
-    serde_json::from_slice(&body)
-        .map_err(|error| Failure::Bad(format!("decode the request: {error}")))
+fn parse_c2n(answer: &[u8]) -> Result<C2nAnswer, AskError> {
+    let invalid = |why: String| AskError::Invalid(format!("the node's answer: {why}"));
+    let (head, len) = Head::parse(answer)
+        .map_err(|error| invalid(error.to_string()))?
+        .ok_or_else(|| invalid("cut off".into()))?;
+    let status = head.status().map_err(|error| invalid(error.to_string()))?;
+    let body = answer.get(len..).unwrap_or_default();
+    Ok(C2nAnswer {
+        status,
+        headers: head.headers,
+        body: String::from_utf8_lossy(body).into_owned(),
+    })
 }
 
-fn done() -> Response<Body> {
-    let mut response = Response::new(empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn json<T: Serialize + ?Sized>(value: &T) -> Result<Response<Body>, Failure> {
-    let json = tailcfg::go::to_vec(value).map_err(|error| Failure::Bad(error.to_string()))?;
-    let mut response = Response::new(full(json));
-    let kind = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(response)
+    #[test]
+    fn requests_and_answers_are_http() {
+        let question = C2nQuestion {
+            path: "/echo?x=1".into(),
+            body: "hi".into(),
+            ..C2nQuestion::default()
+        };
+        assert_eq!(
+            c2n_payload(&question).unwrap(),
+            b"GET /echo?x=1 HTTP/1.1\r\nHost: node\r\nContent-Length: 2\r\n\r\nhi"
+        );
+        for (method, path) in [("GET", "echo"), ("GE T", "/"), ("", "/a\r\nX: y"), ("", "")] {
+            let question = C2nQuestion {
+                method: method.into(),
+                path: path.into(),
+                ..C2nQuestion::default()
+            };
+            assert!(c2n_payload(&question).is_err(), "{method} {path}");
+        }
+        let answer = parse_c2n(b"HTTP/1.1 204 No Content\r\nA: b\r\n\r\nbody").unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (204, "body"));
+        assert_eq!(answer.headers, [("A".to_owned(), "b".to_owned())]);
+        for bad in [
+            &b""[..],
+            b"HTTP/1.1 200",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\xff\xff\r\n\r\n",
+        ] {
+            assert!(matches!(parse_c2n(bad), Err(AskError::Invalid(_))));
+        }
+    }
 }

@@ -11,15 +11,18 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use keys::MachinePublic;
-use tailcfg::{MapRequest, RegisterRequest};
+use tailcfg::{MapRequest, RegisterRequest, RegisterResponse};
 use tokio::time::timeout;
 
+use crate::calls::ANSWER_PATH;
 use crate::noise::NoiseStream;
 use crate::state::{Matters, State, go_now};
 use crate::stream::{Compress, MachineBody, map_once, map_stream};
 
 /// The longest request body that is read, in bytes.
 const BODY_LEN_MAX: usize = 1 << 20;
+/// The longest answer to a question that is read, in bytes: a profile of a daemon's memory, say.
+const ANSWER_LEN_MAX: usize = 32 << 20;
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests at once on one connection.
@@ -62,6 +65,9 @@ async fn answer(state: &Arc<State>, machine: MachinePublic, request: Request<Inc
             Ok(request) => map(state, machine, request).await,
             Err(answer) => answer,
         },
+        (&Method::HEAD | &Method::POST, path) if path.starts_with(ANSWER_PATH) => {
+            take_answer(state, machine, request).await
+        }
         (_, "/machine/register" | "/machine/map") => {
             text(StatusCode::METHOD_NOT_ALLOWED, "bad method")
         }
@@ -73,25 +79,62 @@ async fn answer(state: &Arc<State>, machine: MachinePublic, request: Request<Inc
     }
 }
 
+/// Answers a registration; while a person is to decide about it, the node that came back from the page is held.
 async fn register(state: &State, machine: MachinePublic, request: RegisterRequest) -> Answer {
     let key = request.node_key;
-    let registered = state
-        .change(Matters::Never, |tailnet| {
-            tailnet.register(machine, request, go_now(), &mut rt::OsRng)
-        })
-        .await;
-    // A refusal changes nothing and must not wear out the disk.
-    if registered.response.error.is_empty() {
-        state.persist().await;
+    let mut changes = state.snapshots();
+    loop {
+        let registered = state
+            .change(Matters::Never, |tailnet| {
+                tailnet.register(machine, request.clone(), go_now(), &mut rt::OsRng)
+            })
+            .await;
+        if let Some(id) = registered.login {
+            let url = state.login_url(&id);
+            if request.followup != url {
+                tracing::info!("{} of machine {machine} must log in at {url}", key.short());
+                let response = RegisterResponse {
+                    auth_url: url,
+                    ..registered.response
+                };
+                return json(&response);
+            }
+            changes.mark_unchanged();
+            while state.read(|tailnet| tailnet.is_undecided(&id)) {
+                if changes.changed().await.is_err() {
+                    return text(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
+                }
+            }
+            continue;
+        }
+        // A refusal changes nothing and must not wear out the disk.
+        if registered.response.error.is_empty() {
+            state.persist().await;
+        }
+        if let Some(id) = registered.end_stream {
+            state.end_stream(id);
+        }
+        match registered.response.error.as_str() {
+            "" => tracing::info!("registered {} of machine {machine}", key.short()),
+            error => tracing::info!("refused {} of machine {machine}: {error}", key.short()),
+        }
+        return json(&registered.response);
     }
-    if let Some(id) = registered.end_stream {
-        state.end_stream(id);
+}
+
+/// A node's answer to a question of ours.
+async fn take_answer(state: &State, machine: MachinePublic, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path().to_owned();
+    let token = path.strip_prefix(ANSWER_PATH).unwrap_or_default();
+    match read_body(request, ANSWER_LEN_MAX).await {
+        Ok(body) if state.calls().finish(token, &machine, body.clone()) => {
+            let mut response = Response::new(full(Bytes::new()));
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+        Ok(_) => text(StatusCode::NOT_FOUND, "nobody waits for this answer"),
+        Err(answer) => answer,
     }
-    match registered.response.error.as_str() {
-        "" => tracing::info!("registered {} of machine {machine}", key.short()),
-        error => tracing::info!("refused {} of machine {machine}: {error}", key.short()),
-    }
-    json(&registered.response)
 }
 
 async fn map(state: &Arc<State>, machine: MachinePublic, request: MapRequest) -> Answer {
@@ -131,26 +174,26 @@ async fn map(state: &Arc<State>, machine: MachinePublic, request: MapRequest) ->
     }
 }
 
+async fn read_body(request: Request<Incoming>, max: usize) -> Result<Bytes, Answer> {
+    let body = Limited::new(request.into_body(), max).collect();
+    match timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the request is too large",
+        )),
+        Ok(Err(_)) => Err(text(StatusCode::BAD_REQUEST, "the request was cut off")),
+        Err(_) => Err(text(
+            StatusCode::REQUEST_TIMEOUT,
+            "the request took too long",
+        )),
+    }
+}
+
 async fn read_json<T: for<'de> serde::Deserialize<'de>>(
     request: Request<Incoming>,
 ) -> Result<T, Answer> {
-    let body = Limited::new(request.into_body(), BODY_LEN_MAX).collect();
-    let body = match timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            return Err(text(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "the request is too large",
-            ));
-        }
-        Ok(Err(_)) => return Err(text(StatusCode::BAD_REQUEST, "the request was cut off")),
-        Err(_) => {
-            return Err(text(
-                StatusCode::REQUEST_TIMEOUT,
-                "the request took too long",
-            ));
-        }
-    };
+    let body = read_body(request, BODY_LEN_MAX).await?;
     serde_json::from_slice(&body).map_err(|error| {
         text(
             StatusCode::BAD_REQUEST,

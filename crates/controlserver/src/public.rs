@@ -17,6 +17,7 @@ use ts2021::{HANDSHAKE_HEADER, HandshakeError, Responder, UPGRADE_PATH, UPGRADE_
 
 use crate::machine;
 use crate::noise::NoiseStream;
+use crate::page::{self, LOGIN_PATH};
 use crate::state::State;
 
 /// Noise connections at once.
@@ -42,8 +43,9 @@ impl Public {
         }
     }
 
-    pub(crate) fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         match (request.method(), request.uri().path()) {
+            (_, path) if path.starts_with(LOGIN_PATH) => page::answer(&self.state, request).await,
             (&Method::GET, "/key") => self.key(),
             (&Method::POST, UPGRADE_PATH) => self.upgrade(request),
             (&Method::GET, UPGRADE_PATH) => text(

@@ -11,10 +11,11 @@ use tailcfg::DerpMap;
 use transport::server::{Limits, Listener};
 
 use crate::admin::Admin;
+use crate::admin_http;
 use crate::public::Public;
 use crate::state::State;
 use crate::store::Store;
-use crate::tailnet::{Saved, Tailnet};
+use crate::tailnet::{Saved, Settings, Tailnet};
 
 /// How long requests in progress may take when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
@@ -24,6 +25,8 @@ const STOP_GRACE: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Where nodes connect.
     pub listen: SocketAddr,
+    /// What nodes use as `--login-server`, where that is not `http://` and the address.
+    pub url: Option<String>,
     /// The state file; without one all is forgotten at the end.
     pub state: Option<PathBuf>,
     /// The admin socket; without one there is only [`Server::admin`].
@@ -32,6 +35,8 @@ pub struct Config {
     pub domain: String,
     /// The relays.
     pub derp_map: DerpMap,
+    /// How nodes are treated.
+    pub settings: Settings,
     /// The time between signs of life on a quiet map stream. Clients give up after 120 s.
     pub keep_alive: Duration,
     /// How long an ephemeral node may be offline.
@@ -42,6 +47,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            url: None,
             state: None,
             admin_socket: None,
             domain: "tailnet.test".into(),
@@ -50,6 +56,7 @@ impl Default for Config {
                 omit_default_regions: true,
                 ..DerpMap::default()
             },
+            settings: Settings::default(),
             keep_alive: Duration::from_secs(50),
             ephemeral_timeout: Duration::from_secs(5 * 60),
         }
@@ -112,17 +119,27 @@ impl Server {
             return Err(Error::Domain(config.domain));
         }
         let store = config.state.map(Store::new);
-        let tailnet = match &store {
+        let mut tailnet = match &store {
             Some(store) => load(store, config.domain, config.derp_map)?,
             None => Tailnet::new(config.domain, config.derp_map, &mut rt::OsRng),
         };
+        tailnet.set_settings(config.settings);
         let listener = Listener::bind_tcp(config.listen)
             .await
             .map_err(|error| Error::Listen(config.listen, error))?;
         let address = listener.local_addr().unwrap_or(config.listen);
         let admin_socket = config.admin_socket.map(bind_admin).transpose()?;
-        let (state, housekeeper) =
-            State::new(tailnet, store, config.keep_alive, config.ephemeral_timeout);
+        let url = match config.url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{address}"),
+        };
+        let (state, housekeeper) = State::new(
+            tailnet,
+            store,
+            url,
+            config.keep_alive,
+            config.ephemeral_timeout,
+        );
         // A server whose key is not on disk would be another server after a crash.
         state.save().await;
         let public = Arc::new(Public::new(Arc::clone(&state)));
@@ -133,11 +150,12 @@ impl Server {
         let answering = Arc::clone(&public);
         let listener =
             transport::server::Server::start(listener, None, limits, move |_, request| {
-                std::future::ready(answering.answer(request))
+                let public = Arc::clone(&answering);
+                async move { public.answer(request).await }
             });
         let admin = Admin::new(Arc::clone(&state));
         let admin_listener = admin_socket.map(|listener| serve_admin(listener, admin));
-        tracing::info!("control server at http://{address}");
+        tracing::info!("control server at {}", state.url());
         Ok(Self {
             address,
             state,
@@ -157,7 +175,7 @@ impl Server {
     /// What nodes use as `--login-server`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.state.url().to_owned()
     }
 
     /// The administrator's functions.
@@ -181,7 +199,7 @@ impl Server {
 fn serve_admin(listener: Listener, admin: Admin) -> transport::server::Server {
     transport::server::Server::start(listener, None, Limits::default(), move |_, request| {
         let admin = admin.clone();
-        async move { admin.answer(request).await }
+        async move { admin_http::answer(&admin, request).await }
     })
 }
 

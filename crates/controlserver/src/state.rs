@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
 use host::Instant;
 use tailcfg::NodeId;
 use tailcfg::go::GoTime;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
+use crate::calls::Calls;
+use crate::page::LOGIN_PATH;
 use crate::store::Store;
 use crate::tailnet::{Snapshot, Tailnet};
 
@@ -16,6 +19,8 @@ use crate::tailnet::{Snapshot, Tailnet};
 const OFFLINE_GRACE: Duration = Duration::from_secs(3);
 /// How long changes that may be lost are collected before they are written.
 const WRITE_DELAY: Duration = Duration::from_millis(300);
+/// Messages of the administrator that a node may be behind with.
+const EXTRA_MAX: usize = 64;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -27,6 +32,9 @@ pub(crate) struct State {
     store: Option<Arc<Store>>,
     later: mpsc::UnboundedSender<Later>,
     keep_alive: Duration,
+    calls: Calls,
+    /// What nodes use as `--login-server`.
+    url: String,
 }
 
 #[derive(Debug)]
@@ -41,8 +49,17 @@ struct Inner {
 #[derive(Debug)]
 struct Streaming {
     number: u64,
-    /// Dropped to end the stream.
-    _end: oneshot::Sender<()>,
+    /// Messages beside those that follow from the tailnet. Dropped to end the stream.
+    extra: mpsc::Sender<Bytes>,
+}
+
+/// Why a message cannot be put into a node's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoWay {
+    /// It has no stream.
+    NotConnected,
+    /// It does not read what was sent before.
+    Behind,
 }
 
 /// What the housekeeper is told.
@@ -82,6 +99,7 @@ impl State {
     pub(crate) fn new(
         tailnet: Tailnet,
         store: Option<Store>,
+        url: String,
         keep_alive: Duration,
         ephemeral_timeout: Duration,
     ) -> (Arc<Self>, rt::Task) {
@@ -99,6 +117,8 @@ impl State {
             store: store.map(Arc::new),
             later,
             keep_alive,
+            calls: Calls::default(),
+            url,
         });
         let keeper = Housekeeper {
             state: Arc::downgrade(&state),
@@ -108,6 +128,21 @@ impl State {
         };
         let task = rt::Task::spawn("control housekeeping", keeper.run(orders, ephemeral));
         (state, task)
+    }
+
+    /// What nodes use as `--login-server`.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The page of a login.
+    pub(crate) fn login_url(&self, id: &str) -> String {
+        format!("{}{LOGIN_PATH}{id}", self.url)
+    }
+
+    /// Questions to nodes.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     pub(crate) fn keep_alive(&self) -> Duration {
@@ -194,32 +229,44 @@ impl State {
         self.snapshots.subscribe()
     }
 
-    /// Registers a new stream of a node and ends the one before it. The receiver fails when this one must end.
+    /// Registers a new stream of a node and ends the one before it. The receiver ends when this one must end.
     pub(crate) fn open_stream(
         self: &Arc<Self>,
         id: NodeId,
-    ) -> (StreamGuard, oneshot::Receiver<()>) {
-        let (end, ended) = oneshot::channel();
+    ) -> (StreamGuard, mpsc::Receiver<Bytes>) {
+        let (extra, extras) = mpsc::channel(EXTRA_MAX);
         let mut inner = self.lock();
         let number = inner.next_stream;
         inner.next_stream += 1;
-        inner.streams.insert(id, Streaming { number, _end: end });
+        inner.streams.insert(id, Streaming { number, extra });
         drop(inner);
         self.change_unsaved(Matters::Never, |tailnet| {
-            tailnet.set_online(id, true, go_now())
+            // A node that is gone is noticed by its stream.
+            let _ = tailnet.set_online(id, true, go_now());
         });
         let guard = StreamGuard {
             state: Arc::clone(self),
             id,
             number,
         };
-        (guard, ended)
+        (guard, extras)
     }
 
-    /// Ends the node's stream, if it has one.
-    pub(crate) fn end_stream(&self, id: NodeId) {
-        self.lock().streams.remove(&id);
+    /// Puts a message, a `MapResponse` in JSON, into the node's stream.
+    pub(crate) fn send_extra(&self, id: NodeId, message: Bytes) -> Result<(), NoWay> {
+        let sender = self.lock().streams.get(&id).map(|s| s.extra.clone());
+        let sent = sender.ok_or(NoWay::NotConnected)?.try_send(message);
+        sent.map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NoWay::Behind,
+            mpsc::error::TrySendError::Closed(_) => NoWay::NotConnected,
+        })
+    }
+
+    /// Ends the node's stream; false if it has none.
+    pub(crate) fn end_stream(&self, id: NodeId) -> bool {
+        let had = self.lock().streams.remove(&id).is_some();
         let _ = self.later.send(Later::StreamEnded(id));
+        had
     }
 
     /// Ends all streams.
@@ -328,7 +375,8 @@ impl Housekeeper {
             return;
         }
         state.change_unsaved(Matters::Soon, |tailnet| {
-            tailnet.set_online(id, false, go_now())
+            // A node that is gone is neither.
+            let _ = tailnet.set_online(id, false, go_now());
         });
         if state.read(|tailnet| tailnet.is_ephemeral(id)) {
             self.due

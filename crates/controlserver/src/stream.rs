@@ -12,7 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Frame;
 use rand_core::Rng as _;
 use tailcfg::{MapResponse, NodeId};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::state::{State, StreamGuard, go_now};
 use crate::tailnet::Snapshot;
@@ -39,7 +39,8 @@ struct MapStream {
     compress: Compress,
     keep_alive: bool,
     snapshots: watch::Receiver<Snapshot>,
-    ended: oneshot::Receiver<()>,
+    /// Ends when the stream must end.
+    extras: mpsc::Receiver<Bytes>,
     /// What the client knows; `None` before the first message.
     known: Option<Snapshot>,
     _guard: StreamGuard,
@@ -52,20 +53,20 @@ pub(crate) fn map_stream(
     compress: Compress,
     keep_alive: bool,
 ) -> MachineBody {
-    let (guard, ended) = state.open_stream(id);
+    let (guard, extras) = state.open_stream(id);
     let stream = MapStream {
         state: Arc::clone(state),
         id,
         compress,
         keep_alive,
         snapshots: state.snapshots(),
-        ended,
+        extras,
         known: None,
         _guard: guard,
     };
     let messages = stream::unfold(stream, |mut stream| async move {
         let message = stream.next().await?;
-        let frame = Frame::data(encode(&message, stream.compress)?);
+        let frame = Frame::data(frame(message, stream.compress)?);
         Some((Ok(frame), stream))
     });
     StreamBody::new(messages).boxed_unsync()
@@ -73,24 +74,25 @@ pub(crate) fn map_stream(
 
 /// One whole map as a body of its own.
 pub(crate) fn map_once(response: &MapResponse, compress: Compress) -> Option<Bytes> {
-    encode(response, compress)
+    frame(encode(response)?, compress)
 }
 
 impl MapStream {
-    async fn next(&mut self) -> Option<MapResponse> {
+    /// The next message, in JSON.
+    async fn next(&mut self) -> Option<Bytes> {
         if self.known.is_none() {
             let now = self.snapshots.borrow_and_update().clone();
             let full = now.full(self.id, go_now())?;
             self.known = Some(now);
-            return Some(full);
+            return encode(&full);
         }
         loop {
             let jitter = Duration::from_millis(u64::from(rt::OsRng.next_u32() % JITTER_MS));
             let pause = self.state.keep_alive() + jitter.min(self.state.keep_alive() / 4);
             tokio::select! {
                 changed = self.snapshots.changed() => changed.ok()?,
-                _ = &mut self.ended => return None,
-                () = tokio::time::sleep(pause), if self.keep_alive => return Some(sign_of_life()),
+                extra = self.extras.recv() => return extra,
+                () = tokio::time::sleep(pause), if self.keep_alive => return encode(&sign_of_life()),
             }
             tokio::time::sleep(SETTLE).await;
             let now = self.snapshots.borrow_and_update().clone();
@@ -102,8 +104,8 @@ impl MapStream {
                 .as_ref()
                 .and_then(|known| now.delta(known, self.id));
             self.known = Some(now);
-            if delta.is_some() {
-                return delta;
+            if let Some(delta) = delta {
+                return encode(&delta);
             }
         }
     }
@@ -116,16 +118,22 @@ fn sign_of_life() -> MapResponse {
     }
 }
 
-/// Length u32 LE, then JSON, compressed if wanted. `None` if that cannot be made, which ends the stream.
-fn encode(response: &MapResponse, compress: Compress) -> Option<Bytes> {
-    let json = tailcfg::go::to_vec(response)
+/// `None` if that cannot be made, which ends the stream.
+fn encode(response: &MapResponse) -> Option<Bytes> {
+    tailcfg::go::to_vec(response)
         .inspect_err(|error| tracing::error!("encoding a map response: {error}"))
-        .ok()?;
+        .ok()
+        .map(Bytes::from)
+}
+
+/// Length u32 LE, then JSON, compressed if wanted. `None` if that cannot be made, which ends the stream.
+fn frame(json: Bytes, compress: Compress) -> Option<Bytes> {
     let message = match compress {
         Compress::Plain => json,
         Compress::Zstd => zstd::bulk::compress(&json, ZSTD_LEVEL)
             .inspect_err(|error| tracing::error!("compressing a map response: {error}"))
-            .ok()?,
+            .ok()?
+            .into(),
     };
     let mut out = BytesMut::with_capacity(4 + message.len());
     out.put_slice(&ts2021::map_frame_header(

@@ -1,14 +1,21 @@
 //! What the server knows: people, nodes, auth keys, rules. No IO; `now` and randomness are arguments.
 
 mod auth_key;
+mod index;
+mod login;
 mod node;
+mod orders;
+mod paper;
 mod register;
 mod saved;
+mod settings;
 mod snapshot;
 
 pub use auth_key::{AuthKeyInfo, NewAuthKey};
+pub use login::{Approval, LoginInfo};
 pub use node::NodeInfo;
 pub(crate) use saved::Saved;
+pub use settings::{Presence, Settings};
 pub(crate) use snapshot::{NodeView, Snapshot};
 
 use std::collections::BTreeMap;
@@ -20,9 +27,11 @@ use netmap::ChunkMap;
 use packet::addr::{CGNAT, is_service_ip, is_tailscale_ip};
 use rand_core::CryptoRng;
 use tailcfg::go::GoTime;
-use tailcfg::{DerpMap, FilterRule, MapRequest, NodeId, UserId, UserProfile};
+use tailcfg::{DerpMap, DnsConfig, FilterRule, MapRequest, NodeId, UserId, UserProfile};
 
 use auth_key::AuthKey;
+use index::Index;
+use login::Login;
 use node::Node;
 
 /// The user that tagged nodes belong to, as headscale has it.
@@ -32,14 +41,20 @@ const TAGGED_USER: UserId = 2_147_455_555;
 #[derive(Debug)]
 pub(crate) struct Tailnet {
     domain: String,
+    settings: Settings,
     noise_key: MachinePrivate,
     next_node: NodeId,
     next_user: UserId,
     next_host: u32,
     users: BTreeMap<UserId, String>,
     nodes: BTreeMap<NodeId, Node>,
+    index: Index,
     auth_keys: BTreeMap<String, AuthKey>,
+    /// Logins that wait for a person, the oldest first. They are not kept: a node that waits asks again.
+    logins: Vec<Login>,
     derp_map: Arc<DerpMap>,
+    /// What is told about name resolution beside the names of nodes.
+    dns: Arc<DnsConfig>,
     filter: Arc<Vec<FilterRule>>,
     views: ChunkMap<NodeId, Arc<NodeView>>,
     /// The owners of nodes, past ones included.
@@ -53,6 +68,8 @@ pub enum Refused {
     NoSuchNode,
     /// There is no auth key with this id.
     NoSuchAuthKey,
+    /// There is no login with this id that waits for a decision.
+    NoSuchLogin,
     /// The request makes no sense.
     Invalid(String),
 }
@@ -62,6 +79,7 @@ impl std::fmt::Display for Refused {
         match self {
             Self::NoSuchNode => f.write_str("node not found"),
             Self::NoSuchAuthKey => f.write_str("auth key not found"),
+            Self::NoSuchLogin => f.write_str("login not found; it may be over or decided"),
             Self::Invalid(why) => f.write_str(why),
         }
     }
@@ -74,14 +92,18 @@ impl Tailnet {
     pub(crate) fn new(domain: String, derp_map: DerpMap, rng: &mut dyn CryptoRng) -> Self {
         Self {
             domain,
+            settings: Settings::default(),
             noise_key: MachinePrivate::generate(rng),
             next_node: 1,
             next_user: 1,
             next_host: 1,
             users: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            index: Index::default(),
             auth_keys: BTreeMap::new(),
+            logins: Vec::new(),
             derp_map: Arc::new(derp_map),
+            dns: Arc::default(),
             filter: Arc::new(vec![FilterRule::allow_all()]),
             views: ChunkMap::default(),
             profiles: Arc::default(),
@@ -94,10 +116,30 @@ impl Tailnet {
 
     /// The node with this key, if the machine is the one that registered it.
     pub(crate) fn node_of(&self, key: &NodePublic, machine: &MachinePublic) -> Option<NodeId> {
-        self.nodes
-            .values()
-            .find(|node| node.key == *key && node.machine == *machine)
-            .map(|node| node.id)
+        let node = self.nodes.get(&self.index.by_key(key)?)?;
+        (node.machine == *machine).then_some(node.id)
+    }
+
+    /// The machine of a node.
+    pub(crate) fn machine_of(&self, id: NodeId) -> Result<MachinePublic, Refused> {
+        let node = self.nodes.get(&id).ok_or(Refused::NoSuchNode)?;
+        Ok(node.machine)
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    pub(crate) fn dns(&self) -> &Arc<DnsConfig> {
+        &self.dns
+    }
+
+    pub(crate) fn set_dns(&mut self, dns: DnsConfig) {
+        self.dns = Arc::new(dns);
     }
 
     pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
@@ -125,6 +167,13 @@ impl Tailnet {
         }
     }
 
+    fn user_or_default(&mut self, name: &str) -> UserId {
+        match name {
+            "" => self.user_by_name("lab"),
+            name => self.user_by_name(name),
+        }
+    }
+
     fn user_by_name(&mut self, name: &str) -> UserId {
         if let Some((id, _)) = self.users.iter().find(|(_, known)| *known == name) {
             return *id;
@@ -139,6 +188,8 @@ impl Tailnet {
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             domain: self.domain.clone(),
+            presence: self.settings.presence,
+            dns: Arc::clone(&self.dns),
             nodes: self.views.clone(),
             users: Arc::clone(&self.profiles),
             derp_map: Arc::clone(&self.derp_map),
@@ -148,6 +199,7 @@ impl Tailnet {
 
     /// Brings the public view of a node up to date.
     fn refresh(&mut self, id: NodeId) {
+        self.index.update(id, self.nodes.get(&id));
         match self.nodes.get(&id) {
             Some(node) => {
                 let owner = node.owner();
@@ -194,14 +246,18 @@ impl Tailnet {
     }
 
     /// Notes whether a node is connected.
-    pub(crate) fn set_online(&mut self, id: NodeId, online: bool, now: GoTime) {
-        // A node that is gone is neither.
-        let _ = self.edit(id, |node| {
+    pub(crate) fn set_online(
+        &mut self,
+        id: NodeId,
+        online: bool,
+        now: GoTime,
+    ) -> Result<(), Refused> {
+        self.edit(id, |node| {
             node.online = online;
             if !online {
                 node.last_seen = Some(now);
             }
-        });
+        })
     }
 
     /// Whether the node shall vanish once it is offline.
@@ -224,10 +280,6 @@ impl Tailnet {
         self.nodes.remove(&id).ok_or(Refused::NoSuchNode)?;
         self.refresh(id);
         Ok(())
-    }
-
-    pub(crate) fn expire_node(&mut self, id: NodeId, now: GoTime) -> Result<(), Refused> {
-        self.edit(id, |node| node.key_expiry = now)
     }
 
     pub(crate) fn filter(&self) -> &Arc<Vec<FilterRule>> {
@@ -256,7 +308,7 @@ impl Tailnet {
             let usable = is_tailscale_ip(ip.into())
                 && !is_service_ip(ip.into())
                 && !matches!(ip.octets()[3], 0 | 255);
-            if usable && !self.nodes.values().any(|node| node.v4 == ip) {
+            if usable && !self.index.has_address(ip) {
                 return Ok(ip);
             }
         }
@@ -272,11 +324,7 @@ impl Tailnet {
         if self.nodes.get(&id).is_none_or(|node| node.hostname == base) {
             return;
         }
-        let taken = |label: &str| {
-            self.nodes
-                .values()
-                .any(|node| node.id != id && node.label == label)
-        };
+        let taken = |label: &str| self.index.by_label(label).is_some_and(|other| other != id);
         let numbered = |n: u64| match n {
             0 => base.clone(),
             n => {
@@ -290,7 +338,9 @@ impl Tailnet {
         let label = label.unwrap_or_default();
         let _ = self.edit(id, |node| {
             node.hostname = base;
-            node.label = label;
+            if !node.is_named {
+                node.label = label;
+            }
         });
     }
 }

@@ -20,12 +20,16 @@ use transport::upgrade::{UpgradeRequest, upgrade};
 use ts2021::{EarlyReader, HANDSHAKE_HEADER, Initiator, MapFrames, RESPONSE_LEN, UPGRADE_PROTOCOL};
 
 use crate::noise::NoiseStream;
-use crate::{AdminClient, AdminError, Config, Error, NewAuthKey, Server};
+use crate::{
+    AdminClient, AdminError, Approval, AskError, C2nQuestion, Config, Error, NewAuthKey,
+    PingQuestion, Server, Settings,
+};
 
+#[derive(Clone)]
 struct Client {
     sender: SendRequest<Full<Bytes>>,
     node: NodePublic,
-    _connection: rt::Task,
+    _connection: std::sync::Arc<rt::Task>,
 }
 
 async fn server() -> Server {
@@ -97,7 +101,7 @@ impl Client {
         Self {
             sender,
             node: NodePrivate::generate(&mut rt::OsRng).public(),
-            _connection: connection,
+            _connection: connection.into(),
         }
     }
 
@@ -459,4 +463,272 @@ async fn the_admin_socket_does_what_the_functions_do() {
         ..Config::default()
     };
     assert!(matches!(Server::start(domain).await, Err(Error::Domain(_))));
+}
+
+/// Asks for the page, or sends its form.
+async fn page(server: &Server, url: &str, form: Option<&str>) -> String {
+    let path = url.strip_prefix(&server.url()).unwrap();
+    let request = match form {
+        None => format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+        Some(form) => format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\n\r\n{form}",
+            form.len()
+        ),
+    };
+    raw(server, &request).await
+}
+
+impl Client {
+    /// Registers without a key.
+    async fn ask(&self, followup: &str) -> RegisterResponse {
+        let body = json!({"Version": 113, "NodeKey": self.node, "Followup": followup,
+            "Hostinfo": {"Hostname": "<i>host", "OS": "linux"}});
+        let response = self.post("/machine/register", body).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn people_let_machines_in_at_a_page() {
+    let server = server().await;
+    let admin = server.admin();
+    let one = Client::connect(&server, &MachinePrivate::generate(&mut rt::OsRng)).await;
+    let url = one.ask("").await.auth_url;
+    assert!(url.starts_with(&server.url()));
+    let html = page(&server, &url, None).await;
+    assert!(html.contains("&lt;i&gt;host") && html.contains(&one.node.to_string()));
+    assert!(!html.contains("<form"), "only the administrator decides");
+    let approve = "user=ann%40x.y&decision=approve";
+    assert!(page(&server, &url, Some(approve)).await.contains(" 403 "));
+    assert!(
+        page(&server, &format!("{}/register/x", server.url()), None)
+            .await
+            .contains(" 404 ")
+    );
+
+    admin
+        .set_settings(Settings {
+            open_logins: true,
+            ..Settings::default()
+        })
+        .await;
+    assert!(page(&server, &url, None).await.contains("<form"));
+    for bad in ["", "user=x", "decision=%zz", &"x".repeat(5000)] {
+        assert!(
+            page(&server, &url, Some(bad)).await.contains(" 400 "),
+            "{bad}"
+        );
+    }
+    // The node is held until somebody decides, whatever else happens.
+    let held = {
+        let one = one.clone();
+        let url = url.clone();
+        tokio::time::timeout(Duration::from_secs(20), async move { one.ask(&url).await })
+    };
+    let deciding = async {
+        admin.set_filter(vec![]).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        page(&server, &url, Some(approve)).await
+    };
+    let (response, answer) = tokio::join!(held, deciding);
+    assert!(answer.contains("Decided"), "{answer}");
+    let response = response.unwrap();
+    assert_eq!(
+        (
+            response.auth_url.as_str(),
+            response.login.login_name.as_str()
+        ),
+        ("", "ann@x.y")
+    );
+    assert_eq!(admin.nodes()[0].user, "ann@x.y");
+    assert!(page(&server, &url, None).await.contains(" 404 "));
+
+    // One that is refused, and one that comes back from a page that nobody knows.
+    let two = Client::connect(&server, &MachinePrivate::generate(&mut rt::OsRng)).await;
+    let stale = two
+        .ask(&format!("{}/register/00", server.url()))
+        .await
+        .auth_url;
+    assert!(!stale.is_empty() && stale != url);
+    let id = admin.logins()[0].id.clone();
+    admin.refuse_login(&id).await.unwrap();
+    assert!(page(&server, &stale, None).await.contains("Decided"));
+    assert!(two.ask(&stale).await.error.contains("refused"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn nodes_are_asked_and_answer() {
+    let server = server().await;
+    let admin = server.admin();
+    let key = auth_key(&server).await;
+    let one = Client::connect(&server, &MachinePrivate::generate(&mut rt::OsRng)).await;
+    one.register(&key).await;
+    let nothing = PingQuestion::default();
+    assert_eq!(
+        admin.ping(1, nothing.clone()).await,
+        Err(AskError::NotConnected)
+    );
+    assert_eq!(
+        admin.ping(9, nothing.clone()).await,
+        Err(AskError::NoSuchNode)
+    );
+    let mut map = one.stream("zstd").await;
+    map.next().await.unwrap();
+
+    let other = Client::connect(&server, &MachinePrivate::generate(&mut rt::OsRng)).await;
+    let question = |path: &'static str| {
+        let admin = admin.clone();
+        async move {
+            let question = C2nQuestion {
+                path: path.into(),
+                ..C2nQuestion::default()
+            };
+            admin.c2n(1, &question).await
+        }
+    };
+    let answering = async |map: &mut MapStream, answer: &'static str| {
+        let ping = map.news().await.unwrap().ping_request.unwrap();
+        let path = ping.url.strip_prefix("https://control").unwrap().to_owned();
+        let wrong = other
+            .send(Method::POST, &path, "HTTP/1.1 200 OK\r\n\r\nlie")
+            .await;
+        assert_eq!(
+            wrong.status(),
+            StatusCode::NOT_FOUND,
+            "another machine's answer"
+        );
+        let done = one.send(Method::POST, &path, answer).await;
+        assert_eq!(done.status(), StatusCode::NO_CONTENT);
+        let again = one.send(Method::POST, &path, answer).await;
+        assert_eq!(again.status(), StatusCode::NOT_FOUND);
+        ping
+    };
+    let (got, ping) = tokio::join!(
+        question("/echo"),
+        answering(&mut map, "HTTP/1.1 200 OK\r\nA: b\r\n\r\nhello")
+    );
+    assert_eq!((ping.types.as_str(), ping.url_is_noise), ("c2n", true));
+    assert!(ping.payload.0.starts_with(b"GET /echo HTTP/1.1\r\n"));
+    assert_eq!(got.unwrap().body, "hello");
+    let (got, _) = tokio::join!(question("/echo"), answering(&mut map, "junk"));
+    assert!(matches!(got, Err(AskError::Invalid(_))));
+
+    // Messages of the administrator go through as they are.
+    admin
+        .inject(1, Bytes::from(r#"{"Health":["x"],"Unknown":1}"#))
+        .unwrap();
+    assert_eq!(map.news().await.unwrap().health.unwrap(), ["x"]);
+    for bad in ["", "[]", "{", "1"] {
+        assert!(
+            matches!(admin.inject(1, Bytes::from(bad)), Err(AskError::Invalid(_))),
+            "{bad}"
+        );
+    }
+    admin.disconnect(1).unwrap();
+    assert!(map.news().await.is_none());
+    assert_eq!(admin.disconnect(1), Err(AskError::NotConnected));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_harms_only_itself() {
+    let server = server().await;
+    let admin = server.admin();
+    let key = auth_key(&server).await;
+    let one = Client::connect(&server, &MachinePrivate::generate(&mut rt::OsRng)).await;
+    one.register(&key).await;
+    let _stalled = one.stream("").await;
+    let two = Client::connect(&server, &MachinePrivate::generate(&mut rt::OsRng)).await;
+    two.register(&key).await;
+    let mut map = two.stream("").await;
+    map.next().await.unwrap();
+    let big = Bytes::from(format!(r#"{{"Domain":"{}"}}"#, "x".repeat(1 << 20)));
+    let refused = (0..1000).find_map(|_| admin.inject(1, big.clone()).err());
+    assert_eq!(
+        refused,
+        Some(AskError::Behind),
+        "what it is sent is bounded"
+    );
+    admin.set_filter(vec![]).await;
+    assert!(map.news().await.unwrap().packet_filters.is_some());
+    assert_eq!(two.update(json!({})).await, StatusCode::OK);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_admin_socket_has_all_orders() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        admin_socket: Some(dir.path().join("admin.sock")),
+        ..Config::default()
+    };
+    let server = Server::start(config).await.unwrap();
+    let admin = AdminClient::new(dir.path().join("admin.sock"));
+    let client = Client::connect(&server, &MachinePrivate::generate(&mut rt::OsRng)).await;
+    client.ask("").await;
+    let login = admin.logins().await.unwrap().remove(0);
+    let approval = Approval {
+        user: "ann".into(),
+        tags: None,
+    };
+    admin.approve_login(&login.id, &approval).await.unwrap();
+    assert!(admin.refuse_login(&login.id).await.is_err());
+    client.ask("").await;
+    let ids = admin.add_nodes(3).await.unwrap();
+    assert_eq!(ids, [2, 3, 4]);
+    admin.set_online(2, false).await.unwrap();
+    admin.set_name(1, "prod").await.unwrap();
+    admin.set_tags(1, &["tag:a".into()]).await.unwrap();
+    admin
+        .set_routes(1, &["10.0.0.0/8".parse().unwrap()])
+        .await
+        .unwrap();
+    admin
+        .set_attributes(1, &[("funnel".to_owned(), None)].into())
+        .await
+        .unwrap();
+    admin.set_approved(3, false).await.unwrap();
+    let expiry = tailcfg::go::GoTime::from_unix_secs(4_000_000_000);
+    admin.set_key_expiry(1, expiry).await.unwrap();
+    let nodes = admin.nodes().await.unwrap();
+    assert_eq!(
+        (nodes[0].name.as_str(), nodes[0].key_expiry),
+        ("prod.tailnet.test", expiry)
+    );
+    assert_eq!(nodes[0].tags, ["tag:a"]);
+    assert!(!nodes[1].online && nodes[2].online && !nodes[2].approved);
+    let mut map = client.stream("").await;
+    let first = map.next().await.unwrap();
+    assert!(first.node.unwrap().cap_map.contains_key("funnel"));
+    assert_eq!(first.peers.len(), 2);
+
+    let dns = tailcfg::DnsConfig {
+        domains: vec!["x.y".into()],
+        ..Default::default()
+    };
+    admin.set_dns(&dns).await.unwrap();
+    assert_eq!(admin.dns().await.unwrap(), dns);
+    let told = map.news().await.unwrap().dns_config.unwrap();
+    assert_eq!(
+        (told.domains, told.proxied),
+        (vec!["tailnet.test".into(), "x.y".into()], true)
+    );
+    let settings = Settings {
+        device_approval: true,
+        ..Settings::default()
+    };
+    admin.set_settings(&settings).await.unwrap();
+    assert_eq!(admin.settings().await.unwrap(), settings);
+    assert_eq!(admin.filter().await.unwrap().len(), 1);
+    assert!(admin.derp_map().await.unwrap().omit_default_regions);
+    admin.inject(1, &json!({"Health": []})).await.unwrap();
+    assert_eq!(map.news().await.unwrap().health, Some(vec![]));
+    admin.disconnect(1).await.unwrap();
+    assert!(map.news().await.is_none());
+    let refused = admin.ping(1, &PingQuestion::default()).await.unwrap_err();
+    assert!(matches!(refused, AdminError::Refused(409, _)), "{refused}");
+    server.stop().await;
 }

@@ -1,90 +1,13 @@
 //! Go's tailscaled and tailscale join, talk, are kept apart, come back and leave.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
+mod common;
 
-use controlserver::{Admin, Config, NewAuthKey, Server};
-use serde_json::Value;
-use tailcfg::{DerpMap, DerpNode, DerpRegion, FilterRule};
-use testkit::originals::{Daemon, GoDerper, TailscaledOptions, go_cli, go_derper, go_tailscaled};
+use common::{cli, daemon, derp_map, key};
+use controlserver::{Config, NewAuthKey, Server};
+use tailcfg::FilterRule;
+use testkit::originals::go_derper;
 use testkit::wait_until;
-
-fn derp_map(derper: &GoDerper) -> DerpMap {
-    let node = DerpNode {
-        name: "900a".into(),
-        region_id: 900,
-        host_name: "127.0.0.1".into(),
-        cert_name: derper.cert_name().into(),
-        ipv4: "127.0.0.1".into(),
-        ipv6: "none".into(),
-        derp_port: derper.port().into(),
-        stun_port: derper.stun_port().into(),
-        ..DerpNode::default()
-    };
-    let region = DerpRegion {
-        region_id: 900,
-        region_code: "test".into(),
-        region_name: "Test".into(),
-        nodes: vec![node],
-        ..DerpRegion::default()
-    };
-    DerpMap {
-        regions: Some([(900, Some(region))].into()),
-        omit_default_regions: true,
-        ..DerpMap::default()
-    }
-}
-
-struct Cli<'a> {
-    test: &'a str,
-    socket: &'a Path,
-}
-
-impl Cli<'_> {
-    fn run(&self, args: &[&str]) -> (bool, String) {
-        let output = go_cli(self.test, self.socket, args).unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (
-            output.status.success(),
-            String::from_utf8_lossy(&text).into_owned(),
-        )
-    }
-
-    fn ok(&self, args: &[&str]) -> String {
-        let (ok, text) = self.run(args);
-        assert!(ok, "tailscale {args:?}: {text}");
-        text
-    }
-
-    fn status(&self) -> Value {
-        let output = go_cli(self.test, self.socket, &["status", "--json"]).unwrap();
-        serde_json::from_slice(&output.stdout).unwrap_or_default()
-    }
-
-    fn peers(&self) -> Vec<Value> {
-        let status = self.status();
-        let peers = status["Peer"].as_object().cloned().unwrap_or_default();
-        peers.into_iter().map(|(_, peer)| peer).collect()
-    }
-
-    fn up(&self, url: &str, key: &str, hostname: &str) -> (bool, String) {
-        self.run(&[
-            "up",
-            &format!("--login-server={url}"),
-            &format!("--auth-key={key}"),
-            &format!("--hostname={hostname}"),
-            "--timeout=60s",
-        ])
-    }
-}
-
-fn cli<'a>(test: &'a str, socket: &'a Path) -> Cli<'a> {
-    Cli { test, socket }
-}
-
-async fn key(admin: &Admin, new: NewAuthKey) -> String {
-    admin.create_auth_key(new).await.unwrap().key.unwrap()
-}
 
 /// The clients keep on trying a key that was refused, so each bad key needs a daemon of its own.
 fn refused(test: &str, url: &str, key: &str, flags: &[&str]) -> String {
@@ -128,10 +51,6 @@ async fn keys_that_do_not_work_are_told_so() {
     assert!(text.contains("auth key has expired"), "{text}");
     assert!(admin.nodes().is_empty());
     server.stop().await;
-}
-
-fn daemon(test: &str) -> Option<Daemon> {
-    go_tailscaled(test, &TailscaledOptions::default())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

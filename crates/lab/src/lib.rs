@@ -4,13 +4,14 @@
 //! direct child, in userspace mode. Nothing needs root, and nothing is left behind: everything lives in one directory,
 //! and the children end with us, even if we are killed.
 
+pub mod admin;
 mod child;
 mod options;
 mod report;
 mod tailnet;
 mod transfer;
 
-pub use options::Options;
+pub use options::{Command, Options};
 pub use report::{Pair, Report};
 pub use tailnet::{Node, Programs, Tailnet, derp_map, start_relay};
 pub use transfer::{Sink, push};
@@ -56,9 +57,9 @@ pub async fn run(options: &Options, stop: impl Future<Output = ()>) -> Result<Re
 
 async fn exercise(tailnet: &mut Tailnet, say: &report::Voice) -> Result<Report> {
     say.step(&format!(
-        "control server at {}, relay at {}",
+        "control server at {}, {}",
         tailnet.control_url(),
-        tailnet.relay_addr()
+        tailnet.relays()
     ));
     tailnet.start_nodes().await?;
     for node in tailnet.nodes() {

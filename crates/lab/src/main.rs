@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use lab::{Options, Report};
+use lab::{Command, Options, Report};
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
@@ -18,6 +18,18 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Some(command) = &options.command {
+        return match runtime.block_on(run(command)) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("lab: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let outcome = runtime.block_on(lab::run(&options, stopped()));
     if options.json {
         let report = outcome
@@ -32,6 +44,12 @@ fn main() -> ExitCode {
             eprintln!("lab: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn run(command: &Command) -> anyhow::Result<String> {
+    match command {
+        Command::Admin(options) => lab::admin::run(options).await,
     }
 }
 

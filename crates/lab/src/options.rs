@@ -2,12 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+
+use crate::admin::AdminOptions;
 
 /// A whole tailnet on this machine: control server, relay and nodes on loopback, without root.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "lab", version, about)]
+#[command(name = "lab", version, about, args_conflicts_with_subcommands = true)]
 pub struct Options {
+    /// Something else than starting a tailnet
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// How many nodes to start
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..=50))]
     pub nodes: u16,
@@ -31,4 +37,23 @@ pub struct Options {
     /// Start only the control server and the relay, for any client's --login-server
     #[arg(long)]
     pub control_only: bool,
+
+    /// New machines wait for approval (`lab admin approve`)
+    #[arg(long)]
+    pub device_approval: bool,
+
+    /// How many seconds a node's key is good for
+    #[arg(long, value_name = "SECONDS")]
+    pub key_lifetime: Option<u64>,
+
+    /// Use the relays of this JSON file (`tailcfg.DERPMap`) instead of one of our own
+    #[arg(long, value_name = "FILE")]
+    pub derp_map: Option<PathBuf>,
+}
+
+/// Something else than starting a tailnet.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Give orders to the control server of a running lab
+    Admin(AdminOptions),
 }

@@ -84,13 +84,17 @@ impl Voice {
 
     pub(crate) fn control_only(&self, tailnet: &Tailnet) {
         println!("control server: {}", tailnet.control_url());
-        println!("relay:          {}", tailnet.relay_addr());
+        println!("relays:         {}", tailnet.relays());
         println!("auth key:       {}", tailnet.key_file().display());
+        println!("admin socket:   {}", tailnet.admin_socket().display());
         println!("\nJoin with any client:");
         println!(
             "  tailscale up --login-server={} --auth-key=file:{}",
             tailnet.control_url(),
             tailnet.key_file().display()
+        );
+        println!(
+            "\nWithout a key the client shows a page's address. Orders to the server: lab admin --help"
         );
         println!("\nCtrl-C ends it.");
     }

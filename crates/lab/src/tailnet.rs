@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use controlserver::NewAuthKey;
+use controlserver::{NewAuthKey, Settings};
 use keys::NodePrivate;
 use localapi::Client;
 use tailcfg::{DerpMap, DerpNode, DerpRegion};
@@ -51,9 +51,11 @@ impl Programs {
 /// A running lab.
 pub struct Tailnet {
     dir: Directory,
-    programs: Programs,
+    /// `None` where no nodes are to be started.
+    programs: Option<Programs>,
     control: controlserver::Server,
-    relay: derpserver::Server,
+    /// `None` where the relays are others'.
+    relay: Option<derpserver::Server>,
     key_file: PathBuf,
     lifeline: Lifeline,
     wanted: u16,
@@ -64,15 +66,32 @@ pub struct Tailnet {
 impl Tailnet {
     /// Starts control server and relay; nodes come with [`start_nodes`](Self::start_nodes).
     pub async fn start(options: &Options) -> Result<Self> {
-        let programs = Programs::beside_us()?;
+        let programs = match options.control_only {
+            true => None,
+            false => Some(Programs::beside_us()?),
+        };
         let dir = Directory::new(options.keep.as_deref())?;
-        let relay = start_relay().await.context("start the relay")?;
+        let (relay, derp_map) = match &options.derp_map {
+            Some(file) => (None, read_derp_map(file)?),
+            None => {
+                let relay = start_relay().await.context("start the relay")?;
+                let map = derp_map(&relay);
+                (Some(relay), map)
+            }
+        };
         let control = controlserver::Server::start(controlserver::Config {
             listen: control_address(&dir),
             state: Some(dir.path.join("control.json")),
             admin_socket: Some(dir.path.join("admin.sock")),
             domain: "lab.test".into(),
-            derp_map: derp_map(&relay),
+            derp_map,
+            settings: Settings {
+                device_approval: options.device_approval,
+                // Everybody who can reach the page is on this machine.
+                open_logins: true,
+                key_lifetime_secs: options.key_lifetime,
+                ..Settings::default()
+            },
             ..controlserver::Config::default()
         })
         .await
@@ -81,6 +100,7 @@ impl Tailnet {
         let key = NewAuthKey {
             user: "lab".into(),
             reusable: true,
+            preapproved: true,
             ..NewAuthKey::default()
         };
         let key = control
@@ -119,6 +139,7 @@ impl Tailnet {
     }
 
     async fn start_node(&self, name: &str) -> Result<Node> {
+        let programs = self.programs.as_ref().context("no programs for nodes")?;
         let dir = self.dir.path.join(name);
         make_private_dir(&dir)?;
         let proxy = free_address().context("find a free port for a proxy")?;
@@ -135,13 +156,13 @@ impl Tailnet {
         let env = self
             .relay_only
             .then_some(("TS_DEBUG_ALWAYS_USE_DERP", "true"));
-        let daemon = Daemon::start(&self.programs.tailscaled, &args, &log, env, &self.lifeline)?;
+        let daemon = Daemon::start(&programs.tailscaled, &args, &log, env, &self.lifeline)?;
         let mut node = Node {
             name: name.to_owned(),
             socket,
             proxy,
             log,
-            tailscale: self.programs.tailscale.clone(),
+            tailscale: programs.tailscale.clone(),
             daemon,
         };
         node.wait_for_socket().await?;
@@ -156,7 +177,9 @@ impl Tailnet {
             }
         }
         self.control.stop().await;
-        self.relay.shutdown().await;
+        if let Some(relay) = self.relay {
+            relay.shutdown().await;
+        }
     }
 
     /// For `--login-server`.
@@ -164,9 +187,17 @@ impl Tailnet {
         self.control.url()
     }
 
-    /// Where the relay listens.
-    pub fn relay_addr(&self) -> SocketAddr {
-        self.relay.addr
+    /// Where the relay is, for people.
+    pub fn relays(&self) -> String {
+        match &self.relay {
+            Some(relay) => format!("relay at {}", relay.addr),
+            None => "relays from a file".into(),
+        }
+    }
+
+    /// The control server's admin socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.dir.path.join("admin.sock")
     }
 
     /// A file with a reusable auth key.
@@ -386,6 +417,13 @@ pub fn derp_map(relay: &derpserver::Server) -> DerpMap {
         omit_default_regions: true,
         ..DerpMap::default()
     }
+}
+
+fn read_derp_map(file: &Path) -> Result<DerpMap> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("read the relay map `{}`", file.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("decode the relay map `{}`", file.display()))
 }
 
 /// Nodes that are kept know their control server by its address, so that has to stay the same.

@@ -24,6 +24,8 @@ pub(crate) struct AuthKey {
     pub(super) reusable: bool,
     pub(super) ephemeral: bool,
     pub(super) tags: Vec<String>,
+    #[serde(default)]
+    pub(super) preapproved: bool,
     /// Zero is never.
     expiry: GoTime,
     uses: u64,
@@ -41,6 +43,8 @@ pub struct NewAuthKey {
     pub ephemeral: bool,
     /// Tags of its nodes, each `tag:` and a name.
     pub tags: Vec<String>,
+    /// Whether its nodes need no approval where machines do.
+    pub preapproved: bool,
     /// How many seconds it is good for; `None` is for ever.
     pub expiry_secs: Option<u64>,
 }
@@ -61,6 +65,9 @@ pub struct AuthKeyInfo {
     pub ephemeral: bool,
     /// Tags of its nodes.
     pub tags: Vec<String>,
+    /// Whether its nodes need no approval where machines do.
+    #[serde(default)]
+    pub preapproved: bool,
     /// Until when; zero is for ever.
     pub expiry: GoTime,
     /// How often it was used.
@@ -76,6 +83,7 @@ impl AuthKey {
             reusable: self.reusable,
             ephemeral: self.ephemeral,
             tags: self.tags.clone(),
+            preapproved: self.preapproved,
             expiry: self.expiry,
             uses: self.uses,
         }
@@ -93,13 +101,8 @@ impl Tailnet {
         now: GoTime,
         rng: &mut dyn CryptoRng,
     ) -> Result<AuthKeyInfo, Refused> {
-        if let Some(bad) = new.tags.iter().find(|tag| !is_tag(tag)) {
-            return Err(Refused::Invalid(format!("`{bad}` is no tag")));
-        }
-        let user = match new.user.as_str() {
-            "" => self.user_by_name("lab"),
-            name => self.user_by_name(name),
-        };
+        check_tag_names(&new.tags)?;
+        let user = self.user_or_default(&new.user);
         let (id, secret) = (random_text::<ID_LEN>(rng), random_text::<SECRET_LEN>(rng));
         let expiry = new.expiry_secs.map(|secs| {
             let nanos = i128::from(secs) * 1_000_000_000;
@@ -112,6 +115,7 @@ impl Tailnet {
             reusable: new.reusable,
             ephemeral: new.ephemeral,
             tags: new.tags,
+            preapproved: new.preapproved,
             expiry: expiry.unwrap_or_default(),
             uses: 0,
         };
@@ -166,6 +170,14 @@ impl Tailnet {
     }
 }
 
+/// Refuses what is no tag.
+pub(super) fn check_tag_names(tags: &[String]) -> Result<(), Refused> {
+    match tags.iter().find(|tag| !is_tag(tag)) {
+        Some(bad) => Err(Refused::Invalid(format!("`{bad}` is no tag"))),
+        None => Ok(()),
+    }
+}
+
 /// `tag:`, a letter, then letters, digits and dashes.
 fn is_tag(text: &str) -> bool {
     text.strip_prefix("tag:").is_some_and(|name| {
@@ -174,7 +186,7 @@ fn is_tag(text: &str) -> bool {
     })
 }
 
-fn random_text<const N: usize>(rng: &mut dyn CryptoRng) -> String {
+pub(super) fn random_text<const N: usize>(rng: &mut dyn CryptoRng) -> String {
     let mut bytes = [0; N];
     rng.fill_bytes(&mut bytes);
     let mut text = String::new();

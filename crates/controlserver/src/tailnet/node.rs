@@ -7,7 +7,7 @@ use keys::{DiscoPublic, MachinePublic, NodePublic};
 use packet::addr::v6_from_v4;
 use serde::{Deserialize, Serialize};
 use tailcfg::go::GoTime;
-use tailcfg::{Hostinfo, MapRequest, NodeId, RegionId, UserId};
+use tailcfg::{CapMap, Hostinfo, MapRequest, NodeId, RegionId, UserId};
 
 use super::TAGGED_USER;
 
@@ -27,6 +27,18 @@ pub(crate) struct Node {
     pub(crate) hostname: String,
     /// The first label of the node's name, unique in the tailnet.
     pub(crate) label: String,
+    /// Whether an administrator gave the label.
+    #[serde(default)]
+    pub(crate) is_named: bool,
+    /// Whether an administrator, or the rules, let the machine take part.
+    #[serde(default = "approved_before_approval")]
+    pub(crate) approved: bool,
+    /// Capabilities that it has for itself.
+    #[serde(default)]
+    pub(crate) attributes: CapMap,
+    /// Subnets that may be routed to it.
+    #[serde(default)]
+    pub(crate) routes: Vec<IpNet>,
     pub(crate) v4: Ipv4Addr,
     pub(crate) tags: Vec<String>,
     pub(crate) ephemeral: bool,
@@ -42,6 +54,11 @@ pub(crate) struct Node {
     pub(crate) online: bool,
 }
 
+/// State of times when every machine took part.
+fn approved_before_approval() -> bool {
+    true
+}
+
 /// What the administrator sees of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeInfo {
@@ -55,6 +72,9 @@ pub struct NodeInfo {
     pub addresses: Vec<IpAddr>,
     /// Tags.
     pub tags: Vec<String>,
+    /// Whether it may take part.
+    #[serde(default = "approved_before_approval")]
+    pub approved: bool,
     /// Whether it is connected.
     pub online: bool,
     /// Whether it vanishes when offline.
@@ -96,6 +116,16 @@ impl Node {
         std::iter::once(v4).chain(v6).collect()
     }
 
+    /// The subnets that are routed to it: advertised and permitted.
+    pub(crate) fn routed(&self) -> Vec<IpNet> {
+        let advertised = &self.hostinfo.routable_ips;
+        let routed = self
+            .routes
+            .iter()
+            .filter(|route| advertised.contains(route));
+        routed.copied().collect()
+    }
+
     /// Takes what the node tells about itself.
     pub(crate) fn update(&mut self, request: MapRequest) {
         self.cap = request.version;
@@ -124,6 +154,7 @@ impl Node {
             shields_up: hostinfo.shields_up,
             services: hostinfo.services,
             userspace: hostinfo.userspace,
+            routable_ips: hostinfo.routable_ips,
             ..Hostinfo::default()
         };
     }
@@ -139,6 +170,7 @@ impl Node {
             user: user.into(),
             addresses: self.addresses().iter().map(IpNet::addr).collect(),
             tags: self.tags.clone(),
+            approved: self.approved,
             online: self.online,
             ephemeral: self.ephemeral,
             key_expiry: self.key_expiry,

@@ -3,7 +3,7 @@
 use keys::MachinePublic;
 use rand_core::CryptoRng;
 use tailcfg::go::{Bytes, GoTime};
-use tailcfg::{Hostinfo, Login, NodeId, RegisterRequest, RegisterResponse, User};
+use tailcfg::{Hostinfo, Login, NodeId, RegisterRequest, RegisterResponse, User, UserId};
 
 use super::auth_key::AuthKey;
 use super::node::Node;
@@ -16,16 +16,50 @@ pub(crate) struct Registered {
     pub(crate) response: RegisterResponse,
     /// A node whose stream must end: it has logged out or changed its key.
     pub(crate) end_stream: Option<NodeId>,
+    /// The login that a person must decide about before there is an answer.
+    pub(crate) login: Option<String>,
+}
+
+/// As what a node is let in.
+#[derive(Debug, Clone)]
+pub(super) struct Admission {
+    pub(super) user: UserId,
+    pub(super) tags: Vec<String>,
+    pub(super) ephemeral: bool,
+    pub(super) preapproved: bool,
+    /// The key that made it possible.
+    pub(super) auth_key: Option<String>,
+}
+
+impl From<AuthKey> for Admission {
+    fn from(key: AuthKey) -> Self {
+        Self {
+            user: key.user,
+            ephemeral: key.ephemeral,
+            preapproved: key.preapproved,
+            auth_key: Some(key.id().to_owned()),
+            tags: key.tags,
+        }
+    }
 }
 
 impl Registered {
-    fn refused(error: impl Into<String>) -> Self {
+    pub(super) fn waiting(login: String) -> Self {
+        Self {
+            response: RegisterResponse::default(),
+            end_stream: None,
+            login: Some(login),
+        }
+    }
+
+    pub(super) fn refused(error: impl Into<String>) -> Self {
         Self {
             response: RegisterResponse {
                 error: error.into(),
                 ..RegisterResponse::default()
             },
             end_stream: None,
+            login: None,
         }
     }
 }
@@ -42,10 +76,8 @@ impl Tailnet {
         if request.node_key.is_zero() {
             return Registered::refused("the node key is missing");
         }
-        let known = self
-            .nodes
-            .values()
-            .find(|node| node.key == request.node_key);
+        let known = self.index.by_key(&request.node_key);
+        let known = known.and_then(|id| self.nodes.get(&id));
         let known = known.map(|node| (node.id, node.machine));
         if known.is_some_and(|(_, owner)| owner != machine) {
             return Registered::refused("the node key belongs to another machine");
@@ -65,11 +97,9 @@ impl Tailnet {
             // An auth key is of no interest while the node is in: daemons present theirs at each start.
             (Some(id), _) if is_valid => self.confirm(id, request),
             (Some(id), None) => self.answer(id, true),
-            (None, None) => Registered::refused(
-                "this control server admits nodes by auth key only; use --auth-key",
-            ),
+            (None, None) => self.register_by_person(machine, request, now, rng),
             (_, Some(text)) => match self.check_auth_key(text, now) {
-                Ok(key) => self.admit(&key, id, machine, request, now, rng),
+                Ok(key) => self.admit(&key.into(), id, machine, request, now, rng),
                 Err(error) => Registered::refused(error),
             },
         }
@@ -83,7 +113,7 @@ impl Tailnet {
         // Both cannot fail: the node is there.
         let _ = match self.is_ephemeral(id) {
             true => self.remove_node(id),
-            false => self.expire_node(id, now),
+            false => self.set_key_expiry(id, now),
         };
         done.end_stream = Some(id);
         done
@@ -106,19 +136,19 @@ impl Tailnet {
         self.answer(id, false)
     }
 
-    fn admit(
+    pub(super) fn admit(
         &mut self,
-        key: &AuthKey,
+        admission: &Admission,
         id: Option<NodeId>,
         machine: MachinePublic,
         request: RegisterRequest,
         now: GoTime,
         rng: &mut dyn CryptoRng,
     ) -> Registered {
-        if let Err(error) = check_tags(request.hostinfo.as_deref(), &key.tags) {
+        if let Err(error) = check_tags(request.hostinfo.as_deref(), &admission.tags) {
             return Registered::refused(error);
         }
-        let same = id.or_else(|| self.earlier_life(key, machine, &request));
+        let same = id.or_else(|| self.earlier_life(admission, machine, &request));
         let id = match same {
             Some(id) => id,
             None => match self.add_node(machine, now, rng) {
@@ -126,16 +156,21 @@ impl Tailnet {
                 Err(error) => return Registered::refused(error.to_string()),
             },
         };
+        let expiry = self.first_expiry(admission, request.expiry, now);
+        let approve = admission.preapproved || !self.settings.device_approval;
         let mut rotated = false;
         let _ = self.edit(id, |node| {
             rotated = node.key != request.node_key && !node.key.is_zero();
             node.key = request.node_key;
-            node.key_expiry = request.expiry;
-            node.user = key.user;
-            node.tags.clone_from(&key.tags);
-            node.ephemeral = key.ephemeral || request.ephemeral;
+            node.key_expiry = expiry;
+            node.user = admission.user;
+            node.tags.clone_from(&admission.tags);
+            node.ephemeral = admission.ephemeral || request.ephemeral;
+            node.approved |= approve;
         });
-        self.note_use(key.id());
+        if let Some(key) = &admission.auth_key {
+            self.note_use(key);
+        }
         self.take_registration(id, request);
         Registered {
             end_stream: rotated.then_some(id),
@@ -143,20 +178,41 @@ impl Tailnet {
         }
     }
 
+    /// When a new key runs out: by the rules, or sooner if the node wants that.
+    fn first_expiry(&self, admission: &Admission, wanted: GoTime, now: GoTime) -> GoTime {
+        let lifetime = self.settings.key_lifetime_secs;
+        match lifetime.filter(|_| admission.tags.is_empty()) {
+            Some(secs) => {
+                let nanos = i128::from(secs) * 1_000_000_000;
+                let end = GoTime::from_unix_nanos(now.unix_nanos() + nanos);
+                if wanted.is_zero() {
+                    end
+                } else {
+                    end.min(wanted)
+                }
+            }
+            None => wanted,
+        }
+    }
+
     /// The node that this registration continues: the one whose key is replaced, else one of the same machine and user.
     fn earlier_life(
         &self,
-        key: &AuthKey,
+        admission: &Admission,
         machine: MachinePublic,
         request: &RegisterRequest,
     ) -> Option<NodeId> {
-        let mine = || self.nodes.values().filter(|node| node.machine == machine);
+        let mine = || {
+            let ids = self.index.by_machine(&machine);
+            ids.filter_map(|id| self.nodes.get(&id))
+        };
         let replaced = mine().find(|node| node.key == request.old_node_key);
-        let same_user = || mine().find(|node| node.user == key.user && node.tags == key.tags);
+        let same_user =
+            || mine().find(|node| node.user == admission.user && node.tags == admission.tags);
         replaced.or_else(same_user).map(|node| node.id)
     }
 
-    fn add_node(
+    pub(super) fn add_node(
         &mut self,
         machine: MachinePublic,
         now: GoTime,
@@ -178,6 +234,10 @@ impl Tailnet {
             user: 0,
             hostname: String::new(),
             label: String::new(),
+            is_named: false,
+            approved: false,
+            attributes: Default::default(),
+            routes: Vec::new(),
             v4,
             tags: Vec::new(),
             ephemeral: false,
@@ -207,7 +267,9 @@ impl Tailnet {
     }
 
     fn answer(&self, id: NodeId, key_expired: bool) -> Registered {
-        let owner = self.nodes.get(&id).map(Node::owner).unwrap_or_default();
+        let node = self.nodes.get(&id);
+        let owner = node.map(Node::owner).unwrap_or_default();
+        let approved = node.is_some_and(|node| node.approved);
         let name = self.user_name(owner);
         let response = RegisterResponse {
             user: User {
@@ -222,13 +284,14 @@ impl Tailnet {
                 ..Login::default()
             },
             node_key_expired: key_expired,
-            machine_authorized: true,
+            machine_authorized: approved,
             node_key_signature: Bytes::default(),
             ..RegisterResponse::default()
         };
         Registered {
             response,
             end_stream: None,
+            login: None,
         }
     }
 }

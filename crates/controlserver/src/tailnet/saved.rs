@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use keys::MachinePrivate;
 use serde::{Deserialize, Serialize};
-use tailcfg::{DerpMap, FilterRule, NodeId, UserId};
+use tailcfg::{DerpMap, DnsConfig, FilterRule, NodeId, UserId};
 
 use super::Tailnet;
 use super::auth_key::AuthKey;
@@ -26,6 +26,8 @@ pub(crate) struct Saved {
     users: BTreeMap<UserId, String>,
     auth_keys: Vec<AuthKey>,
     filter: Vec<FilterRule>,
+    #[serde(default)]
+    dns: DnsConfig,
     nodes: Vec<Node>,
 }
 
@@ -82,6 +84,7 @@ impl Tailnet {
             users: self.users.clone(),
             auth_keys: self.auth_keys.values().cloned().collect(),
             filter: (*self.filter).clone(),
+            dns: (*self.dns).clone(),
             nodes: self.nodes.values().cloned().collect(),
         };
         serde_json::to_vec_pretty(&saved)
@@ -91,6 +94,7 @@ impl Tailnet {
     pub(crate) fn load(saved: Saved, domain: String, derp_map: DerpMap) -> Self {
         let mut tailnet = Self {
             domain,
+            settings: Default::default(),
             noise_key: saved.noise_key,
             next_node: saved.next_node,
             next_user: saved.next_user,
@@ -106,7 +110,10 @@ impl Tailnet {
                 .into_iter()
                 .map(|key| (key.id().to_owned(), key))
                 .collect(),
+            index: Default::default(),
+            logins: Vec::new(),
             derp_map: Arc::new(derp_map),
+            dns: Arc::new(saved.dns),
             filter: Arc::new(saved.filter),
             views: Default::default(),
             profiles: Arc::default(),

@@ -6,22 +6,27 @@ use std::sync::Arc;
 use netmap::ChunkMap;
 use tailcfg::go::{GoTime, RawJson};
 use tailcfg::{
-    Debug, DerpMap, DnsConfig, FilterRule, HostinfoText, MapResponse, NodeId, PeerChange, UserId,
-    UserProfile, cap,
+    CapMap, Debug, DerpMap, DnsConfig, FilterRule, HostinfoText, MapResponse, NodeId, PeerChange,
+    UserId, UserProfile, cap,
 };
 
+use super::Presence;
 use super::node::Node;
 
-/// One node as others see it.
+/// One node as others see it, and what only it sees.
 #[derive(Debug, PartialEq)]
 pub(crate) struct NodeView {
     pub(crate) node: tailcfg::Node,
+    attributes: CapMap,
 }
 
 impl NodeView {
     pub(super) fn new(node: &Node, domain: &str) -> Self {
         let addresses = node.addresses();
+        let routed = node.routed();
+        let allowed = addresses.iter().chain(&routed).copied().collect();
         Self {
+            attributes: node.attributes.clone(),
             node: tailcfg::Node {
                 id: node.id,
                 stable_id: node.stable_id.clone(),
@@ -31,7 +36,8 @@ impl NodeView {
                 key_expiry: node.key_expiry,
                 machine: node.machine,
                 disco_key: node.disco,
-                allowed_ips: Some(addresses.clone()),
+                allowed_ips: Some(allowed),
+                primary_routes: routed,
                 addresses,
                 endpoints: node.endpoints.clone(),
                 home_derp: node.home_derp,
@@ -41,7 +47,7 @@ impl NodeView {
                 tags: node.tags.clone(),
                 last_seen: node.last_seen.filter(|_| !node.online),
                 online: Some(node.online),
-                machine_authorized: true,
+                machine_authorized: node.approved,
                 ..tailcfg::Node::default()
             },
         }
@@ -53,6 +59,7 @@ impl NodeView {
         // The client is connected, whatever the others have been told yet.
         node.online = Some(true);
         node.last_seen = None;
+        node.cap_map.clone_from(&self.attributes);
         node.cap_map.insert(
             cap::DEFAULT_AUTO_UPDATE.into(),
             Some(vec![RawJson::of(&false)]),
@@ -65,6 +72,8 @@ impl NodeView {
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     pub(super) domain: String,
+    pub(super) presence: Presence,
+    pub(super) dns: Arc<DnsConfig>,
     pub(super) nodes: ChunkMap<NodeId, Arc<NodeView>>,
     pub(super) users: Arc<BTreeMap<UserId, UserProfile>>,
     pub(super) derp_map: Arc<DerpMap>,
@@ -80,11 +89,10 @@ impl Snapshot {
     /// All that a client must know at first. `None` if it is not in the tailnet.
     pub(crate) fn full(&self, id: NodeId, now: GoTime) -> Option<MapResponse> {
         let view = self.nodes.get(&id)?;
-        let peers = self.nodes.iter().filter(|(peer, _)| **peer != id);
         Some(MapResponse {
             node: Some(Box::new(view.to_self())),
             derp_map: Some(Box::new((*self.derp_map).clone())),
-            peers: peers.map(|(_, peer)| peer.node.clone()).collect(),
+            peers: self.peers(id).map(|peer| peer.node.clone()).collect(),
             dns_config: Some(Box::new(self.dns_config())),
             domain: self.domain.clone(),
             collect_services: Some(false),
@@ -99,28 +107,36 @@ impl Snapshot {
         })
     }
 
+    /// Whether the node may take part: otherwise it sees no peers, and no peer sees it.
+    fn takes_part(&self, id: NodeId) -> bool {
+        let view = self.nodes.get(&id);
+        view.is_some_and(|view| view.node.machine_authorized)
+    }
+
+    /// The peers that the node sees.
+    fn peers(&self, id: NodeId) -> impl Iterator<Item = &Arc<NodeView>> {
+        let takes_part = self.takes_part(id);
+        let others = self.nodes.values().filter(move |peer| peer.node.id != id);
+        others.filter(move |peer| takes_part && peer.node.machine_authorized)
+    }
+
     /// What a client that knows `old` must be told. `None` if there is nothing.
     pub(crate) fn delta(&self, old: &Self, id: NodeId) -> Option<MapResponse> {
         let mut out = MapResponse::default();
-        for (peer, known, view) in self.nodes.since(&old.nodes) {
-            let Some(view) = view else {
-                out.peers_removed.push(*peer);
-                continue;
-            };
-            if known.is_some_and(|known| Arc::ptr_eq(known, view)) {
-                continue;
+        let (own, known) = (self.nodes.get(&id)?, old.nodes.get(&id));
+        if known.is_none_or(|known| !Arc::ptr_eq(known, own)) {
+            let node = own.to_self();
+            if known.is_none_or(|known| known.to_self() != node) {
+                out.node = Some(Box::new(node));
             }
-            if *peer == id {
-                let node = view.to_self();
-                if known.is_none_or(|known| known.to_self() != node) {
-                    out.node = Some(Box::new(node));
-                }
-                continue;
+        }
+        match (old.takes_part(id), self.takes_part(id)) {
+            (true, true) => self.peer_changes(old, id, &mut out),
+            (true, false) => out.peers_removed = old.peers(id).map(|peer| peer.node.id).collect(),
+            (false, true) => {
+                out.peers_changed = self.peers(id).map(|peer| peer.node.clone()).collect();
             }
-            match known.and_then(|known| patch(&known.node, &view.node)) {
-                Some(change) => out.peers_changed_patch.push(change),
-                None => out.peers_changed.push(view.node.clone()),
-            }
+            (false, false) => {}
         }
         if !Arc::ptr_eq(&self.users, &old.users) {
             let users = self.users.iter();
@@ -133,20 +149,64 @@ impl Snapshot {
         if !Arc::ptr_eq(&self.filter, &old.filter) {
             out.packet_filters = Some(self.packet_filters());
         }
+        if !Arc::ptr_eq(&self.dns, &old.dns) {
+            out.dns_config = Some(Box::new(self.dns_config()));
+        }
         (out != MapResponse::default()).then_some(out)
+    }
+
+    fn peer_changes(&self, old: &Self, id: NodeId, out: &mut MapResponse) {
+        for (peer, known, view) in self.nodes.since(&old.nodes) {
+            let seen = |view: &&Arc<NodeView>| view.node.machine_authorized;
+            let (known, view) = (known.filter(seen), view.filter(seen));
+            if *peer == id {
+                continue;
+            }
+            match (known, view) {
+                (None, None) => {}
+                (Some(_), None) => out.peers_removed.push(*peer),
+                (Some(known), Some(view)) if known.node == view.node => {}
+                (Some(known), Some(view)) => match patch(&known.node, &view.node) {
+                    Some(change) => self.note_patch(change, out),
+                    None => out.peers_changed.push(view.node.clone()),
+                },
+                (None, Some(view)) => out.peers_changed.push(view.node.clone()),
+            }
+        }
+    }
+
+    fn note_patch(&self, mut change: PeerChange, out: &mut MapResponse) {
+        if self.presence == Presence::Maps {
+            let id = change.node_id;
+            if let Some(online) = change.online.take() {
+                out.online_change.insert(id, online);
+            }
+            // The client takes its own time for the peer's.
+            if change.last_seen.take().is_some() {
+                out.peer_seen_change.insert(id, true);
+            }
+            let nothing = PeerChange {
+                node_id: id,
+                ..PeerChange::default()
+            };
+            if change == nothing {
+                return;
+            }
+        }
+        out.peers_changed_patch.push(change);
     }
 
     fn packet_filters(&self) -> BTreeMap<String, Option<Vec<FilterRule>>> {
         BTreeMap::from([("base".to_owned(), Some((*self.filter).clone()))])
     }
 
+    /// The names of nodes are answered by the clients themselves; the rest is the administrator's.
     fn dns_config(&self) -> DnsConfig {
-        DnsConfig {
-            proxied: true,
-            domains: vec![self.domain.clone()],
-            routes: BTreeMap::from([(self.domain.clone(), Some(Vec::new()))]),
-            ..DnsConfig::default()
-        }
+        let mut config = (*self.dns).clone();
+        config.proxied = true;
+        config.domains.insert(0, self.domain.clone());
+        config.routes.insert(self.domain.clone(), Some(Vec::new()));
+        config
     }
 }
 

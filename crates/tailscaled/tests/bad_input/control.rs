@@ -102,13 +102,8 @@ async fn a_server_that_forgot_everything_wants_a_login_and_gets_one() {
     tailnet.stop_control().await;
     tailnet.forget();
     tailnet.start_control().await;
-    let told = async || {
-        node.health()
-            .await
-            .iter()
-            .any(|text| text.contains("admits nodes by auth key only"))
-    };
-    until("the server's words in the health warnings", told).await;
+    let sent_to_a_page = async || tailnet.admin().logins().len() == 1;
+    until("the node to be sent to a login page", sent_to_a_page).await;
     let key = tailnet.reusable_key().await;
     let said = node.up(&tailnet.url(), &key, &["--timeout=60s"]);
     assert_eq!(said.code, Some(0), "{}\n{}", said.stderr, node.daemon.log());
