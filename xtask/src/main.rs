@@ -1,6 +1,8 @@
-//! Tasks for developers: `cargo xtask tidy` checks the structure, `cargo lab` starts a tailnet on this machine.
+//! Tasks for developers: `cargo xtask tidy` checks the structure, `cargo xtask matrix` compares
+//! command lines and daemons with the originals, `cargo lab` starts a tailnet on this machine.
 
 mod lab;
+mod matrix;
 mod tidy;
 
 use std::path::PathBuf;
@@ -10,10 +12,11 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.split_first() {
         Some((task, rest)) if task == "lab" => lab::run(rest),
+        Some((task, [])) if task == "matrix" => matrix::run(),
         Some((task, [])) if task == "tidy" => tidy::run(&root()),
         _ => {
             eprintln!(
-                "usage: cargo xtask tidy\n       cargo xtask lab [--help | options of the lab]"
+                "usage: cargo xtask tidy\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]"
             );
             ExitCode::from(2)
         }

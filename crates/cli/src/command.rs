@@ -25,6 +25,8 @@ pub struct Command {
     pub hidden: bool,
     /// The flags that it takes.
     pub flags: fn() -> FlagSet,
+    /// Whether help tells the flags' defaults.
+    pub shows_defaults: bool,
     /// What it does.
     pub act: Act,
     /// Commands below it.
@@ -62,6 +64,7 @@ impl Command {
             long: "",
             hidden: false,
             flags: no_flags,
+            shows_defaults: true,
             act,
             subs: &[],
         }
@@ -111,9 +114,14 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Writes to standard output.
     pub(crate) fn out(&mut self, text: impl AsRef<str>) -> Result<(), Error> {
+        self.out_bytes(text.as_ref().as_bytes())
+    }
+
+    /// Writes what may be no text to standard output.
+    pub(crate) fn out_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.io
             .stdout
-            .write_all(text.as_ref().as_bytes())
+            .write_all(bytes)
             .and_then(|()| self.io.stdout.flush())
             .map_err(Error::Stdout)
     }

@@ -9,8 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http::{Method, StatusCode};
-use ipn::{MaskedPrefs, Notify, Options, PingResult, Prefs, Status, WatchMask, WhoIsResponse};
-use localapi::{Client, ClientError, Dialed, Duplex};
+use ipn::{
+    LoginProfile, MaskedPrefs, Notify, Options, PingResult, Prefs, Status, WatchMask, WhoIsResponse,
+};
+use localapi::{Client, ClientError, Dialed, Duplex, RawAnswer};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
@@ -154,12 +156,66 @@ impl Context<'_> {
         answer
     }
 
+    /// Turns to a new, empty profile.
+    pub(crate) async fn new_profile(&mut self) -> Result<(), ApiError> {
+        let client = self.client();
+        let answer = client.new_profile().await;
+        self.compare_versions(&client);
+        answer
+    }
+
+    /// The current profile and all of them.
+    pub(crate) async fn profiles(&mut self) -> Result<(LoginProfile, Vec<LoginProfile>), ApiError> {
+        let client = self.client();
+        let current = client.current_profile().await;
+        self.compare_versions(&client);
+        Ok((current?, client.profiles().await?))
+    }
+
+    pub(crate) async fn switch_profile(&mut self, id: &str) -> Result<(), ApiError> {
+        self.client().switch_profile(id).await
+    }
+
+    pub(crate) async fn delete_profile(&mut self, id: &str) -> Result<(), ApiError> {
+        self.client().delete_profile(id).await
+    }
+
+    /// The relays that the daemon knows; `None` while it knows none.
+    pub(crate) async fn derp_map(&mut self) -> Result<Option<tailcfg::DerpMap>, ApiError> {
+        let client = self.client();
+        let answer = client.derp_map().await;
+        self.compare_versions(&client);
+        answer
+    }
+
     /// A document as the daemon wrote it; `path` is what follows `/localapi/v0/`.
     pub(crate) async fn get(&mut self, path: &str) -> Result<String, ApiError> {
         let client = self.client();
         let answer = client.send(Method::GET, path, 200, Bytes::new()).await;
         self.compare_versions(&client);
         answer.map(|body| String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Has the daemon do something; `path` is what follows `/localapi/v0/`.
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> Result<String, ApiError> {
+        let client = self.client();
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let answer = client.send(Method::POST, path, 200, body).await;
+        self.compare_versions(&client);
+        answer.map(|body| String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Any request; `path` is the whole path.
+    pub(crate) async fn open(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<RawAnswer, ApiError> {
+        let client = self.client();
+        let answer = client.open(method, path, Bytes::from(body)).await;
+        self.compare_versions(&client);
+        answer
     }
 
     pub(crate) async fn whois(&mut self, proto: &str, addr: &str) -> Result<WhoIsResponse, Error> {
@@ -200,6 +256,14 @@ impl Context<'_> {
 
     pub(crate) async fn watch(&mut self, mask: WatchMask) -> Result<Items<Notify>, ApiError> {
         Ok(self.client().watch(mask).await?.boxed_local())
+    }
+
+    /// The bus, as the daemon wrote it.
+    pub(crate) async fn watch_text(&mut self, mask: WatchMask) -> Result<Items<Bytes>, ApiError> {
+        let client = self.client();
+        let lines = client.watch_text(mask).await;
+        self.compare_versions(&client);
+        Ok(lines?.boxed_local())
     }
 
     pub(crate) async fn tail_logs(&mut self) -> Result<Items<Bytes>, ApiError> {

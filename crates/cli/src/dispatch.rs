@@ -123,7 +123,7 @@ fn stopped(stop: &Stop, command: &Command, flags: &FlagSet, context: &mut Contex
     if let Stop::Bad(bad) = stop {
         context.err(mask_keys(&format!("{bad}\n")));
     }
-    context.err(usage::usage(command, flags, true) + "\n");
+    context.err(usage::usage(command, flags) + "\n");
     Error::Exit(stop.exit_code())
 }
 
@@ -148,7 +148,7 @@ async fn act(
         Act::Run(run) => {
             let result = run(context, parsed).await;
             if matches!(result, Err(Error::Help)) {
-                context.err(usage::usage(command, flags, true) + "\n");
+                context.err(usage::usage(command, flags) + "\n");
             }
             result
         }

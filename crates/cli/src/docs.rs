@@ -11,7 +11,7 @@ use crate::usage::{HIDDEN, usage};
 pub(crate) fn all_help(root: &'static Command) -> String {
     let mut out = String::new();
     walk(root, &mut |command| {
-        let _ = writeln!(out, "===\n{}", usage(command, &(command.flags)(), true));
+        let _ = writeln!(out, "===\n{}", usage(command, &(command.flags)()));
     });
     out
 }

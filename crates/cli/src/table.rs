@@ -7,7 +7,10 @@ use std::future::ready;
 
 use goflag::{Flag, FlagSet, GoDuration, Kind, Value};
 
-use crate::cmd::{down, ip, logout, nc, ping, root, status, up, version, whois};
+use crate::cmd::{
+    down, get, ip, logout, nc, netcheck, ping, root, set, status, switch, up, version, wait,
+    whoami, whois,
+};
 use crate::command::{Act, Command, default_socket};
 use crate::usage::HIDDEN;
 
@@ -18,14 +21,14 @@ pub(crate) static ROOT: Command = Command {
     subs: &[
         UP,
         DOWN,
-        unbuilt::SET,
-        unbuilt::GET,
-        unbuilt::LOGIN,
+        SET,
+        GET,
+        LOGIN,
         LOGOUT,
-        unbuilt::SWITCH,
+        SWITCH,
         unbuilt::CONFIGURE,
         unbuilt::SYSPOLICY,
-        unbuilt::NETCHECK,
+        NETCHECK,
         unbuilt::ROUTECHECK,
         IP,
         unbuilt::DNS,
@@ -47,14 +50,14 @@ pub(crate) static ROOT: Command = Command {
         unbuilt::EXIT_NODE,
         unbuilt::UPDATE,
         WHOIS,
-        unbuilt::WHOAMI,
+        WHOAMI,
         debug::DEBUG,
         unbuilt::DRIVE,
         unbuilt::ID_TOKEN,
         unbuilt::CONFIGURE_HOST,
         unbuilt::SYSTRAY,
         unbuilt::APPC_ROUTES,
-        unbuilt::WAIT,
+        WAIT,
         unbuilt::COMPLETION,
     ],
     ..Command::new(
@@ -258,5 +261,134 @@ const WHOIS: Command = Command {
         "tailscale whois [--json] ip[:port]",
         "Show the machine and user of an address",
         Act::Run(|c, p| Box::pin(whois::run(c, p))),
+    )
+};
+
+const LOGIN: Command = Command {
+    long: "Makes a new account besides those that this machine knows, and logs in with it.",
+    flags: up::login_flags,
+    ..Command::new(
+        "login",
+        "tailscale login [flags]",
+        "Log in to another account",
+        Act::Run(|c, p| Box::pin(up::login(c, p))),
+    )
+};
+
+const SET: Command = Command {
+    long: "Only what is named changes: unlike \"tailscale up\", there are no defaults.",
+    flags: up::set_flags,
+    shows_defaults: false,
+    ..Command::new(
+        "set",
+        "tailscale set [flags]",
+        "Change single settings",
+        Act::Run(|c, p| Box::pin(set::run(c, p))),
+    )
+};
+
+const GET: Command = Command {
+    long: "Shows the setting of that name; all of them without a name or with \"all\". The names are those of\n\
+           the flags of \"tailscale set\".",
+    flags: || {
+        FlagSet::new("get").bool("json", false, "print JSON").bool(
+            "set-flags",
+            false,
+            "print them as arguments for \"tailscale set\"",
+        )
+    },
+    ..Command::new(
+        "get",
+        "tailscale get [flags] [setting-name | all]",
+        "Show settings",
+        Act::Run(|c, p| Box::pin(get::run(c, p))),
+    )
+};
+
+const SWITCH: Command = Command {
+    long: "Changes to an account that has logged in on this machine before, named by the id that --list\n\
+           prints, its tailnet, its account or its nickname.",
+    flags: || {
+        FlagSet::new("switch")
+            .bool("list", false, "list the accounts")
+            .bool("json", false, "list the accounts as JSON")
+    },
+    subs: &[Command {
+        long: "Forgets an account on this machine; logging in again brings it back.",
+        ..Command::new(
+            "remove",
+            "tailscale switch remove <id>",
+            "Forget an account",
+            Act::Run(|c, p| Box::pin(switch::remove(c, p))),
+        )
+    }],
+    ..Command::new(
+        "switch",
+        "tailscale switch <id>\ntailscale switch --list [--json]",
+        "Change to another account",
+        Act::Run(|c, p| Box::pin(switch::run(c, p))),
+    )
+};
+
+const WHOAMI: Command = Command {
+    long: "Tells what \"tailscale whois\" tells of this machine's own address, and the tailnet.",
+    flags: || FlagSet::new("whoami").bool("json", false, "print JSON"),
+    ..Command::new(
+        "whoami",
+        "tailscale whoami [--json]",
+        "Show this machine and its user",
+        Act::Run(|c, p| Box::pin(whoami::run(c, p))),
+    )
+};
+
+const WAIT: Command = Command {
+    long: "Waits until tailscaled runs, its network is on and an interface has the node's address (in userspace\n\
+           mode there is no interface to wait for), so that a service can listen on it:\n\
+           \n    tailscale wait && /path/to/service\n\
+           \n\
+           The unit tailscale-online.target does the same for systemd.",
+    flags: || {
+        FlagSet::new("wait").duration(
+            "timeout",
+            GoDuration::ZERO,
+            "how long to wait; 0 waits for ever",
+        )
+    },
+    ..Command::new(
+        "wait",
+        "tailscale wait",
+        "Wait until the network can be used",
+        Act::Run(|c, p| Box::pin(wait::run(c, p))),
+    )
+};
+
+const NETCHECK: Command = Command {
+    long: "Measures with the map of relays that tailscaled has. Without one, TS_NETCHECK_DERP_MAP names a file or\n\
+           a URL of a map: nobody else is asked.",
+    flags: || {
+        FlagSet::new("netcheck")
+            .string(
+                "format",
+                "",
+                "\"json\" or \"json-line\"; empty is for people",
+            )
+            .duration(
+                "every",
+                GoDuration::ZERO,
+                "measure again and again with this pause; only what changed is asked",
+            )
+            .bool("verbose", false, "say more")
+            .string("bind-address", "", "send probes from this local IP address")
+            .int(
+                "bind-port",
+                0,
+                "send probes from this UDP port; 0 takes a free one",
+            )
+    },
+    ..Command::new(
+        "netcheck",
+        "tailscale netcheck",
+        "Report on the local network",
+        Act::Run(|c, p| Box::pin(netcheck::run(c, p))),
     )
 };

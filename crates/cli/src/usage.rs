@@ -11,7 +11,7 @@ use crate::text::table::Columns;
 pub(crate) const HIDDEN: &str = "HIDDEN: ";
 
 /// The help text of a command, without a final newline.
-pub(crate) fn usage(command: &Command, flags: &FlagSet, with_defaults: bool) -> String {
+pub(crate) fn usage(command: &Command, flags: &FlagSet) -> String {
     let mut out = String::new();
     if !command.short.is_empty() {
         let _ = write!(out, "{}\n\n", command.short);
@@ -43,7 +43,7 @@ pub(crate) fn usage(command: &Command, flags: &FlagSet, with_defaults: bool) -> 
         flags
             .iter()
             .filter(|f| !f.usage.starts_with(HIDDEN))
-            .for_each(|flag| flag_help(&mut out, flag, with_defaults));
+            .for_each(|flag| flag_help(&mut out, flag, command.shows_defaults));
     }
     out.trim().to_owned()
 }

@@ -2,89 +2,12 @@
 
 #![cfg(unix)]
 
+#[macro_use]
 mod common;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
 use cli::Env;
-use common::canned::{Answer, CannedDaemon, answer, stream};
-use common::{Outcome, ours_in};
-
-/// The version that a daemon of ours says.
-const OURS: &str = "test-version";
-
-const STATUS: &str = "GET /localapi/v0/status";
-const OWN_STATUS: &str = "GET /localapi/v0/status?peers=false";
-const PREFS: &str = "GET /localapi/v0/prefs";
-const PATCH: &str = "PATCH /localapi/v0/prefs";
-const BUS: &str = "GET /localapi/v0/watch-ipn-bus?mask=0";
-
-fn env(more: &[(&str, &str)]) -> Env {
-    let vars = [("TS_DEBUG_FAKE_IPC_VERSION", OURS), ("USER", "ann")];
-    let vars = vars
-        .iter()
-        .chain(more)
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Env {
-        vars: vars.collect::<BTreeMap<_, _>>(),
-        uid: Some(1000),
-    }
-}
-
-/// A daemon in a state, with nothing stored and an answer to each command of `up`.
-fn daemon(state: &str, more: Vec<Answer>) -> CannedDaemon {
-    let status = format!(
-        r#"{{"Version":"{OURS}","BackendState":"{state}","AuthURL":"","TailscaleIPs":null,"Self":{{"PublicKey":"nodekey:{:064}"}},"Health":null,"Peer":null}}"#,
-        1
-    );
-    let defaults = [
-        answer(STATUS, 200, status.clone()),
-        answer(OWN_STATUS, 200, status),
-        answer(
-            PREFS,
-            200,
-            "{\"CorpDNS\":true,\"NetfilterMode\":2,\"NoStatefulFiltering\":true}",
-        ),
-        answer(PATCH, 200, "{}"),
-        answer("POST /localapi/v0/check-prefs", 200, "{}"),
-        answer("POST /localapi/v0/start", 204, ""),
-        answer("POST /localapi/v0/login-interactive", 204, ""),
-        answer("POST /localapi/v0/logout", 204, ""),
-    ];
-    CannedDaemon::start(OURS, more.into_iter().chain(defaults).collect())
-}
-
-fn run_in(env: &Env, daemon: &CannedDaemon, args: &[&str]) -> Outcome {
-    ours_in(env, &daemon.socket(), args, b"", false)
-}
-
-fn run(daemon: &CannedDaemon, args: &[&str]) -> Outcome {
-    run_in(&env(&[]), daemon, args)
-}
-
-/// The outcome, and what the daemon was told to do.
-fn story(daemon: &CannedDaemon, outcome: &Outcome) -> String {
-    let mut out = format!(
-        "exit {}\n--- stdout\n{}--- stderr\n{}--- requests\n",
-        outcome.code, outcome.stdout, outcome.stderr
-    );
-    for command in daemon.commands() {
-        let _ = writeln!(out, "{command}");
-    }
-    out.replace(&daemon.socket().display().to_string(), "[socket]")
-}
-
-macro_rules! tells {
-    ($name:ident, $daemon:expr, $args:expr) => {
-        #[test]
-        fn $name() {
-            let daemon = $daemon;
-            let outcome = run(&daemon, &$args);
-            insta::assert_snapshot!(stringify!($name), story(&daemon, &outcome));
-        }
-    };
-}
+use common::canned::{CannedDaemon, answer, stream};
+use common::story::{BUS, OURS, OWN_STATUS, PATCH, STATUS, daemon, env, run, run_in, story};
 
 /// A tailnet with a peer of each kind.
 fn motley() -> CannedDaemon {
@@ -180,14 +103,16 @@ tells!(
     ["status", "--web"]
 );
 tells!(
-    ping_by_peerapi_is_not_built,
-    daemon("Running", vec![]),
+    ping_by_peerapi,
+    daemon(
+        "Running",
+        vec![answer(
+            "POST /localapi/v0/ping?ip=100.64.0.2&size=0&type=peerapi",
+            200,
+            r#"{"IP":"100.64.0.2","NodeIP":"100.64.0.2","NodeName":"b","LatencySeconds":0.003,"PeerAPIURL":"http://100.64.0.2:1234"}"#
+        )]
+    ),
     ["ping", "--peerapi", "100.64.0.2"]
-);
-tells!(
-    set_is_not_built,
-    daemon("Running", vec![]),
-    ["set", "--hostname=x"]
 );
 tells!(
     a_command_below_a_group_is_not_built,
@@ -322,7 +247,7 @@ tells!(
 tells!(
     up_with_what_is_not_built,
     daemon("NeedsLogin", vec![]),
-    ["up", "--qr"]
+    ["up", "--client-id=x"]
 );
 tells!(
     up_with_an_oauth_secret_is_not_built,

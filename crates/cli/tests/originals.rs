@@ -144,6 +144,8 @@ fn commands_answer_as_the_originals_do() {
     let address = running(&a, &b);
     connect(&a, &address);
     settings(&a, &headscale.url());
+    single_settings(&a);
+    reports(&a);
     off_and_on(&a);
     logged_out(&a);
 }
@@ -169,6 +171,48 @@ fn before_login(a: &Node<'_>) {
         &["up", "--auth-key=file:/nonexistent/key", "--timeout=5s"],
         &["up", "--login-server=http://127.0.0.1:1", "--timeout=1ms"],
         &["debug", "prefs"],
+        &["debug", "prefs", "--pretty"],
+        &["debug", "statedir", "x"],
+        &["debug", "via", "7", "10.1.0.0/16"],
+        &["debug", "via", "fd7a:115c:a1e0:b1a:0:7:a01:0/112"],
+        &["debug", "via", "70000", "10.1.0.0/16"],
+        &["debug", "via"],
+        &["debug", "local-creds"],
+        &["debug", "force-prefer-derp"],
+        &["debug", "set-expire"],
+        &["debug", "component-logs"],
+        &["debug", "component-logs", "nonsense"],
+        &["debug", "localapi"],
+        &["debug", "localapi", "no-such-route"],
+        &["debug", "test-risk"],
+        &["debug", "test-risk", "--accept-risk=all"],
+        &["debug", "resolve"],
+        &["whoami"],
+        &["whoami", "x"],
+        &["get"],
+        &["get", "--json"],
+        &["get", "--set-flags"],
+        &["get", "sync"],
+        &["get", "nothing"],
+        &["get", "a", "b"],
+        &["switch", "--list"],
+        &["switch", "--list", "--json"],
+        &["switch", "nobody"],
+        &["switch"],
+        &["switch", "--json", "x"],
+        &["switch", "remove"],
+        &["switch", "remove", "nobody"],
+        &["wait", "--timeout=300ms"],
+        &["wait", "x"],
+        &["login", "--hostname=-x"],
+        &["login", "stray"],
+        &["netcheck", "--bind-port=70000"],
+        &["netcheck", "--bind-address=x"],
+        &["set", "stray"],
+        &["set", "--relay-server-port=x"],
+        &["set", "--relay-server-static-endpoints=x"],
+        &["set", "--exit-node=nobody"],
+        &["set", "--netfilter-mode=no"],
     ] {
         a.same(args);
     }
@@ -244,12 +288,29 @@ fn running(a: &Node<'_>, b: &Node<'_>) -> String {
         &["ping", "--verbose", "--tsmp", "node-b"],
         &["ping", "100.64.9.9"],
         &["ping", "--c=1", "--timeout=20s", "node-b"],
+        &["ping", "--peerapi", "node-b"],
         &["nc", "node-b", "99999"],
         &["debug", "derp-map"],
         &["debug", "prefs"],
+        &["debug", "prefs", "--pretty"],
+        &["debug", "statedir"],
+        &["debug", "control-knobs"],
+        &["debug", "component-logs", "magicsock"],
+        &["debug", "restun"],
+        &["debug", "force-prefer-derp", "900"],
+        &["debug", "localapi", "prefs"],
+        &["wait"],
+        &["whoami"],
+        &["switch", "--list"],
+        &["switch", "--list", "--json"],
+        &["switch", "node-b"],
+        &["switch", "ann"],
+        &["switch", "remove", "ann"],
     ] {
         a.same(args);
     }
+    a.same_json(&["whoami", "--json"]);
+    a.same_json(&["debug", "netmap"]);
     for args in [
         &["status", "--json"][..],
         &["status", "--json", "--active"],
@@ -322,6 +383,113 @@ fn settings(a: &Node<'_>, url: &str) {
     }
 }
 
+/// Our measurement beside the original's: the same keys, the same home.
+fn reports(a: &Node<'_>) {
+    let keys = |outcome: &Outcome| {
+        let report: serde_json::Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+        let keys: Vec<String> = report
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect();
+        // Not IPv4CanSend: on loopback the original may have its answer before it has noted that it could send.
+        let steady = [
+            "UDP",
+            "IPv4",
+            "IPv6",
+            "OSHasIPv6",
+            "MappingVariesByDestIP",
+            "PreferredDERP",
+        ];
+        (keys, steady.map(|key| report[key].clone()))
+    };
+    for args in [
+        &["netcheck", "--format=json"][..],
+        &["netcheck", "--format=json-line"],
+    ] {
+        let (theirs, ours) = (a.theirs(args), a.ours(args));
+        assert_eq!(
+            (ours.code, keys(&ours)),
+            (theirs.code, keys(&theirs)),
+            "{args:?}"
+        );
+        assert_eq!(
+            ours.stdout.lines().count() > 1,
+            theirs.stdout.lines().count() > 1
+        );
+    }
+    // We look for no captive portal: that would contact servers that nobody named.
+    let words = |outcome: &Outcome| {
+        let lines = outcome.stdout.lines();
+        let lines = lines.filter(|line| !line.contains("CaptivePortal"));
+        let word = |line: &str| {
+            line.split_once(": ")
+                .map_or(line, |(word, _)| word)
+                .to_owned()
+        };
+        lines.map(word).collect::<Vec<_>>()
+    };
+    let args = ["netcheck", "--verbose"];
+    assert_eq!(words(&a.ours(&args)), words(&a.theirs(&args)));
+    let args = ["netcheck", "--format=xml"];
+    let [theirs, ours] = [a.theirs(&args), a.ours(&args)].map(Outcome::normalised);
+    assert_eq!((ours.code, ours.stderr), (theirs.code, theirs.stderr));
+}
+
+/// What `set` changes and what `get` shows.
+fn single_settings(a: &Node<'_>) {
+    for args in [
+        &["set", "--shields-up", "--accept-dns=false"][..],
+        &["get"],
+        &[
+            "set",
+            "--hostname=renamed",
+            "--nickname=short",
+            "--shields-up=false",
+        ],
+        &["get", "all", "--json"],
+        &["get", "nickname"],
+        &[
+            "set",
+            "--advertise-routes=10.0.0.0/8",
+            "--netfilter-mode=off",
+        ],
+        &["get", "advertise-routes"],
+        &["set", "--advertise-exit-node", "--snat-subnet-routes=false"],
+        &["get", "advertise-exit-node"],
+        &["set", "--advertise-routes=", "--netfilter-mode=on"],
+        &["get", "--set-flags"],
+        &["set", "--advertise-exit-node=false"],
+        &["set", "--advertise-routes=10.0.0.1/8"],
+        &["set", "--exit-node=node-b"],
+        &["set", "--exit-node=100.64.9.9"],
+        &["set", "--exit-node=node-a"],
+        &["set", "--exit-node=auto:any"],
+        &["get", "exit-node"],
+        &["set", "--exit-node="],
+        &["set", "--update-check=false", "--auto-update=false"],
+        &["set", "--operator=nobody"],
+        &["get"],
+        &[
+            "set",
+            "--relay-server-port=0",
+            "--relay-server-static-endpoints=192.0.2.1:1",
+        ],
+        &["debug", "prefs"],
+        &[
+            "set",
+            "--relay-server-port=",
+            "--operator=",
+            "--snat-subnet-routes",
+        ],
+        &["set", "--hostname=node-a", "--accept-dns", "--nickname="],
+        &["debug", "prefs", "--pretty"],
+    ] {
+        a.same(args);
+    }
+}
+
 fn off_and_on(a: &Node<'_>) {
     let down = a.ours(&["down"]).normalised();
     assert_eq!(
@@ -382,7 +550,7 @@ fn who_must_log_in_is_shown_where() {
     let headscale = headscale(TEST, &HeadscaleOptions::default()).expect("headscale");
     let server = format!("--login-server={}", headscale.url());
     let shown = |outcome: &Outcome| {
-        // The last part of the URL is a secret of this login; the picture of it is not built.
+        // The last part of the URL is a secret of this login, and the picture of it is another one.
         let (stdout, stderr) = (&outcome.stdout, &outcome.stderr);
         let lines = stdout
             .lines()
@@ -400,6 +568,7 @@ fn who_must_log_in_is_shown_where() {
     for args in [
         &["up", &server, "--timeout=8s"][..],
         &["up", &server, "--timeout=8s", "--json"],
+        &["login", &server, "--timeout=8s", "--nickname=x"],
     ] {
         let [ours, theirs] = [true, false].map(|is_ours| {
             let daemon = go_tailscaled(TEST, &TailscaledOptions::default()).expect("tailscaled");
@@ -472,10 +641,28 @@ fn nobody_listens() {
 fn help_lists_the_same_commands_and_flags() {
     const TEST: &str = "help_lists_the_same_commands_and_flags";
     let socket = Path::new("/nonexistent/tailscaled.sock");
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 34] = [
         &[],
         &["up"],
         &["down"],
+        &["login"],
+        &["set"],
+        &["get"],
+        &["switch"],
+        &["switch", "remove"],
+        &["wait"],
+        &["whoami"],
+        &["netcheck"],
+        &["debug", "watch-ipn"],
+        &["debug", "netmap"],
+        &["debug", "via"],
+        &["debug", "resolve"],
+        &["debug", "localapi"],
+        &["debug", "component-logs"],
+        &["debug", "set-expire"],
+        &["debug", "statedir"],
+        &["debug", "restun"],
+        &["debug", "test-risk"],
         &["logout"],
         &["status"],
         &["ip"],
@@ -486,6 +673,7 @@ fn help_lists_the_same_commands_and_flags() {
         &["debug"],
         &["debug", "daemon-logs"],
         &["debug", "prefs"],
+        &["debug", "metrics"],
         &["dns"],
         &["completion"],
     ];

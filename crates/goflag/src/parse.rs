@@ -198,6 +198,24 @@ impl Parsed {
             .unwrap_or_else(|| panic!("no flag {name} was defined"))
     }
 
+    /// The value of a boolean that not every command has.
+    #[must_use]
+    pub fn get_bool(&self, name: &str) -> Option<bool> {
+        match self.values.get(name)? {
+            Value::Bool(b) => Some(*b),
+            other => wrong_kind(name, other),
+        }
+    }
+
+    /// The value of a text flag that not every command has.
+    #[must_use]
+    pub fn get_string(&self, name: &str) -> Option<&str> {
+        match self.values.get(name)? {
+            Value::String(text) => Some(text),
+            other => wrong_kind(name, other),
+        }
+    }
+
     /// A boolean.
     #[must_use]
     pub fn bool(&self, name: &str) -> bool {

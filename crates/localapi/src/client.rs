@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -111,6 +112,16 @@ pub enum Dialed {
     Connected(Box<dyn Duplex>),
     /// Not in the tailnet.
     DialSelf(SocketAddr),
+}
+
+/// An answer as it came.
+pub struct RawAnswer {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields.
+    pub headers: HeaderMap,
+    /// The body, piece by piece.
+    pub body: Pin<Box<dyn Stream<Item = Result<Bytes, ClientError>> + Send>>,
 }
 
 /// Talks to the daemon behind one socket.
@@ -303,16 +314,22 @@ impl Client {
         })))
     }
 
+    /// Follows the bus, each message as the daemon wrote it.
+    pub async fn watch_text(
+        &self,
+        mask: WatchMask,
+    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin + use<>, ClientError>
+    {
+        let path = format!("watch-ipn-bus?mask={}", mask.0);
+        Ok(self.lines(&path).await?.into_stream())
+    }
+
     /// Follows the daemon's log, line by line.
     pub async fn log_tap(
         &self,
     ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + Send + Unpin + use<>, ClientError>
     {
-        let lines = self.lines("logtap").await?;
-        Ok(Box::pin(stream::unfold(lines, |mut lines| async move {
-            let line = lines.next().await?;
-            Some((line, lines))
-        })))
+        Ok(self.lines("logtap").await?.into_stream())
     }
 
     /// Has the daemon connect somewhere.
@@ -352,6 +369,36 @@ impl Client {
         } else {
             Err(refusal(status, &body))
         }
+    }
+
+    /// Any request, whatever the status of its answer; `path` is the whole path.
+    pub async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<RawAnswer, ClientError> {
+        let mut request = self.request(method, "", body)?;
+        *request.uri_mut() = path
+            .parse()
+            .map_err(|_| ClientError::Encode(format!("`{path}` is no path")))?;
+        let (head, body) = self.exchange(request).await?.into_parts();
+        let pieces = stream::unfold(body, |mut body| async move {
+            loop {
+                let piece = match body.frame().await? {
+                    Ok(frame) => frame.into_data().ok().map(Ok),
+                    Err(error) => Some(Err(broken(error))),
+                };
+                if let Some(piece) = piece {
+                    return Some((piece, body));
+                }
+            }
+        });
+        Ok(RawAnswer {
+            status: head.status,
+            headers: head.headers,
+            body: Box::pin(pieces),
+        })
     }
 
     async fn get<T: DeserializeOwned>(
@@ -518,7 +565,7 @@ fn decode<T: DeserializeOwned>(body: &[u8], what: &'static str) -> Result<T, Cli
 }
 
 /// Percent encoding of everything but letters, digits and a few marks.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -538,6 +585,13 @@ struct Lines {
 }
 
 impl Lines {
+    fn into_stream(self) -> Pin<Box<dyn Stream<Item = Result<Bytes, ClientError>> + Send>> {
+        Box::pin(stream::unfold(self, |mut lines| async move {
+            let line = lines.next().await?;
+            Some((line, lines))
+        }))
+    }
+
     /// The next line, without its end; `None` at the end of the body.
     async fn next(&mut self) -> Option<Result<Bytes, ClientError>> {
         loop {

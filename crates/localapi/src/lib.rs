@@ -19,7 +19,7 @@ mod server;
 mod watch;
 
 pub use actor::{Actor, Right};
-pub use client::{Client, ClientError, Dialed};
+pub use client::{Client, ClientError, Dialed, RawAnswer, escape};
 pub use error::ApiError;
 pub use reply::{Duplex, Reply};
 pub use request::{DialRequest, Request, WhoIsAddr};

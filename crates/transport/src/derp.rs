@@ -2,11 +2,12 @@
 //!
 //! Source: the originals' `derp/derphttp`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ::derp::{FamilyAddr, Node, NodeCert, Region};
 use keys::NodePublic;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -152,6 +153,46 @@ async fn race(
 
 fn with_port<'a>(addresses: impl Iterator<Item = &'a IpAddr>, port: u16) -> Vec<SocketAddr> {
     addresses.map(|ip| SocketAddr::new(*ip, port)).collect()
+}
+
+/// Times one HTTPS request to a region's first relay, from request to answer, and says which address answered; behind a proxy
+/// that is not known, and the unspecified one stands for it.
+pub async fn latency(dialer: &Dialer, region: &Region) -> Result<(Duration, IpAddr), Error> {
+    let what = || format!("timing relay region {} (`{}`)", region.id, region.code);
+    let node = region.relays().next().ok_or_else(|| Error::BadRequest {
+        what: format!("{}: it has no node that relays", what()),
+    })?;
+    let verify = verify_for(node)?;
+    let port = node.derp_port;
+    let (mut stream, ip) = if dialer.proxy_for(true, &node.host, port).is_some() {
+        let stream = dialer.tls(&node.host, port, verify).await?;
+        (stream, Ipv4Addr::UNSPECIFIED.into())
+    } else {
+        let tcp = race(dialer, node, port, DerpDialOptions::default()).await?;
+        let ip = tcp.peer_addr().map_err(|e| Error::io(what(), e))?.ip();
+        let tls = tls::connect(Stream::new(tcp), &node.host, verify, dialer.roots()).await?;
+        (Stream::new(tls), ip)
+    };
+    let request = format!(
+        "GET /derp/latency-check HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        node.host
+    );
+    let started = rt::now();
+    let mut status = [0; 12];
+    let exchange = async {
+        stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
+        stream.read_exact(&mut status).await
+    };
+    exchange.await.map_err(|e| Error::io(what(), e))?;
+    let latency = rt::now().since(started);
+    if !status.starts_with(b"HTTP/1.") || status.get(9) != Some(&b'2') {
+        return Err(Error::protocol(format!(
+            "{}: the relay refused the latency check",
+            what()
+        )));
+    }
+    Ok((latency, ip))
 }
 
 /// Which certificate this node must show.

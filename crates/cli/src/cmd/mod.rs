@@ -2,14 +2,20 @@
 
 pub(crate) mod debug;
 pub(crate) mod down;
+pub(crate) mod get;
 pub(crate) mod ip;
 pub(crate) mod logout;
 pub(crate) mod nc;
+pub(crate) mod netcheck;
 pub(crate) mod ping;
 pub(crate) mod root;
+pub(crate) mod set;
 pub(crate) mod status;
+pub(crate) mod switch;
 pub(crate) mod up;
 pub(crate) mod version;
+pub(crate) mod wait;
+pub(crate) mod whoami;
 pub(crate) mod whois;
 
 use std::net::IpAddr;

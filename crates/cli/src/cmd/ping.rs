@@ -16,6 +16,7 @@ enum Kind {
     Disco,
     Tsmp,
     Icmp,
+    PeerApi,
 }
 
 impl Kind {
@@ -24,6 +25,7 @@ impl Kind {
             Self::Disco => "disco",
             Self::Tsmp => "TSMP",
             Self::Icmp => "ICMP",
+            Self::PeerApi => "peerapi",
         }
     }
 }
@@ -38,9 +40,7 @@ pub(crate) async fn run(context: &mut Context<'_>, parsed: &Parsed) -> Result<()
     let kind = match () {
         () if parsed.bool("tsmp") => Kind::Tsmp,
         () if parsed.bool("icmp") => Kind::Icmp,
-        () if parsed.bool("peerapi") => {
-            return Err("ping --peerapi: not built yet in this version".into());
-        }
+        () if parsed.bool("peerapi") => Kind::PeerApi,
         () => Kind::Disco,
     };
     let size =
@@ -91,6 +91,13 @@ async fn ping(
             } else {
                 Err(result.err.into())
             };
+        }
+        if kind == Kind::PeerApi {
+            let (ip, name, url) = (&result.node_ip, &result.node_name, &result.peer_api_url);
+            let latency = milliseconds(result.latency_seconds);
+            return context.out(format!(
+                "hit peerapi of {ip} ({name}) at {url} in {latency}\n"
+            ));
         }
         answered = true;
         context.out(pong(&result, kind))?;

@@ -2,13 +2,26 @@
 
 use std::future::ready;
 
-use goflag::FlagSet;
+use goflag::{FlagSet, GoDuration};
 
-use crate::cmd::debug;
+use crate::cmd::debug::{self, actions, convert, localapi, watch};
+use crate::cmd::up;
 use crate::command::{Act, Command};
 
 const fn unbuilt(name: &'static str, usage: &'static str, short: &'static str) -> Command {
     Command::new(name, usage, short, Act::NotBuilt)
+}
+
+/// A command that has the daemon do one thing.
+macro_rules! action {
+    ($name:literal, $action:literal, $short:literal) => {
+        Command::new(
+            $name,
+            concat!("tailscale debug ", $name),
+            $short,
+            Act::Run(|c, p| Box::pin(actions::run(c, p, $action))),
+        )
+    };
 }
 
 pub(super) const DEBUG: Command = Command {
@@ -16,11 +29,7 @@ pub(super) const DEBUG: Command = Command {
     hidden: true,
     subs: &[
         DERP_MAP,
-        unbuilt(
-            "component-logs",
-            "tailscale debug component-logs [magicsock|sockstats|syspolicy]",
-            "Log more about one part",
-        ),
+        COMPONENT_LOGS,
         unbuilt(
             "daemon-goroutines",
             "tailscale debug daemon-goroutines",
@@ -42,11 +51,7 @@ pub(super) const DEBUG: Command = Command {
             "tailscale debug daemon-bus-queues",
             "Print the internal bus's queues",
         ),
-        unbuilt(
-            "metrics",
-            "tailscale debug metrics",
-            "Print tailscaled's metrics",
-        ),
+        METRICS,
         ENV,
         STAT,
         unbuilt(
@@ -54,98 +59,58 @@ pub(super) const DEBUG: Command = Command {
             "tailscale debug hostinfo",
             "Print what is reported about this machine",
         ),
-        unbuilt(
-            "local-creds",
-            "tailscale debug local-creds",
-            "Print how to reach the LocalAPI",
-        ),
-        unbuilt(
-            "localapi",
-            "tailscale debug localapi [<method>] <path> [<body| \"-\">]",
-            "Call the LocalAPI",
-        ),
-        unbuilt(
-            "restun",
-            "tailscale debug restun",
-            "Probe the network again",
-        ),
-        unbuilt(
-            "rebind",
-            "tailscale debug rebind",
-            "Open the UDP sockets again",
-        ),
-        unbuilt(
+        LOCAL_CREDS,
+        LOCALAPI,
+        action!("restun", "restun", "Probe the network again"),
+        action!("rebind", "rebind", "Open the UDP sockets again"),
+        action!(
             "rotate-disco-key",
-            "tailscale debug rotate-disco-key",
-            "Make a new disco key",
+            "rotate-disco-key",
+            "Make a new disco key"
         ),
-        unbuilt(
+        action!(
             "derp-set-on-demand",
-            "tailscale debug derp-set-on-demand",
-            "Keep no relay connected (breaks reachability)",
+            "derp-set-homeless",
+            "Keep no relay connected (breaks reachability)"
         ),
-        unbuilt(
+        action!(
             "derp-unset-on-demand",
-            "tailscale debug derp-unset-on-demand",
-            "Keep the home relay connected",
+            "derp-unset-homeless",
+            "Keep the home relay connected"
         ),
-        unbuilt(
+        action!(
             "break-tcp-conns",
-            "tailscale debug break-tcp-conns",
-            "Cut tailscaled's TCP connections",
+            "break-tcp-conns",
+            "Cut tailscaled's TCP connections"
         ),
-        unbuilt(
+        action!(
             "break-derp-conns",
-            "tailscale debug break-derp-conns",
-            "Cut the relay connections",
+            "break-derp-conns",
+            "Cut the relay connections"
         ),
-        unbuilt(
+        action!(
             "pick-new-derp",
-            "tailscale debug pick-new-derp",
-            "Use another home relay for a while",
+            "pick-new-derp",
+            "Use another home relay for a while"
         ),
-        unbuilt(
-            "force-prefer-derp",
-            "tailscale debug force-prefer-derp",
-            "Prefer a relay region (0 ends it)",
-        ),
-        unbuilt(
+        FORCE_PREFER_DERP,
+        action!(
             "force-netmap-update",
-            "tailscale debug force-netmap-update",
-            "Apply the network map once more",
+            "force-netmap-update",
+            "Apply the network map once more"
         ),
-        unbuilt(
-            "reload-config",
-            "tailscale debug reload-config",
-            "Read the configuration file again",
-        ),
-        unbuilt(
-            "control-knobs",
-            "tailscale debug control-knobs",
-            "Print the knobs set by control",
-        ),
+        RELOAD_CONFIG,
+        CONTROL_KNOBS,
         PREFS,
-        unbuilt(
-            "watch-ipn",
-            "tailscale debug watch-ipn",
-            "Watch the backend's notifications",
-        ),
-        unbuilt("netmap", "tailscale debug netmap", "Print the network map"),
-        unbuilt(
-            "via",
-            "tailscale debug via <site-id> <v4-cidr>\ntailscale debug via <v6-route>",
-            "Convert between IPv4 routes and their 'via' form",
-        ),
+        WATCH_IPN,
+        NETMAP,
+        VIA,
         unbuilt(
             "ts2021",
             "tailscale debug ts2021",
             "Try the control protocol",
         ),
-        unbuilt(
-            "set-expire",
-            "tailscale debug set-expire --in=1m",
-            "Let this machine's key expire",
-        ),
+        SET_EXPIRE,
         unbuilt(
             "dev-store-set",
             "tailscale debug dev-store-set",
@@ -164,11 +129,7 @@ pub(super) const DEBUG: Command = Command {
             "tailscale debug dial-types <hostname-or-IP> <port>",
             "Try ways to connect",
         ),
-        unbuilt(
-            "resolve",
-            "tailscale debug resolve <hostname>",
-            "Look up a name",
-        ),
+        RESOLVE,
         unbuilt(
             "go-buildinfo",
             "tailscale debug go-buildinfo",
@@ -179,12 +140,8 @@ pub(super) const DEBUG: Command = Command {
             "tailscale debug peer-relay-servers",
             "Print the peer relays to choose from",
         ),
-        unbuilt("test-risk", "tailscale debug test-risk", "Ask about a risk"),
-        unbuilt(
-            "statedir",
-            "tailscale debug statedir",
-            "Print the state directory",
-        ),
+        TEST_RISK,
+        STATE_DIR,
         unbuilt(
             "peer-relay-sessions",
             "tailscale debug peer-relay-sessions",
@@ -252,3 +209,134 @@ const PREFS: Command = Command {
         Act::Run(|c, p| Box::pin(debug::prefs(c, p))),
     )
 };
+
+const COMPONENT_LOGS: Command = Command {
+    flags: || {
+        FlagSet::new("component-logs").duration(
+            "for",
+            GoDuration::from_secs(3600),
+            "for how long; zero or less turns it off",
+        )
+    },
+    ..Command::new(
+        "component-logs",
+        "tailscale debug component-logs [magicsock|sockstats|syspolicy]",
+        "Log more about one part",
+        Act::Run(|c, p| Box::pin(actions::component_logs(c, p))),
+    )
+};
+
+const METRICS: Command = Command {
+    flags: || FlagSet::new("metrics").bool("watch", false, "print what changes"),
+    ..Command::new(
+        "metrics",
+        "tailscale debug metrics",
+        "Print tailscaled's metrics",
+        Act::Run(|c, p| Box::pin(debug::metrics(c, p))),
+    )
+};
+
+const LOCAL_CREDS: Command = Command::new(
+    "local-creds",
+    "tailscale debug local-creds",
+    "Print how to reach the LocalAPI",
+    Act::Run(|c, p| Box::pin(ready(localapi::credentials(c, p)))),
+);
+
+const LOCALAPI: Command = Command {
+    flags: || FlagSet::new("localapi").bool("v", false, "print the fields of the answer too"),
+    ..Command::new(
+        "localapi",
+        "tailscale debug localapi [<method>] <path> [<body| \"-\">]",
+        "Call the LocalAPI",
+        Act::Run(|c, p| Box::pin(localapi::call(c, p))),
+    )
+};
+
+const FORCE_PREFER_DERP: Command = Command::new(
+    "force-prefer-derp",
+    "tailscale debug force-prefer-derp",
+    "Prefer a relay region (0 ends it)",
+    Act::Run(|c, p| Box::pin(actions::force_prefer_derp(c, p))),
+);
+
+const RELOAD_CONFIG: Command = Command::new(
+    "reload-config",
+    "tailscale debug reload-config",
+    "Read the configuration file again",
+    Act::Run(|c, p| Box::pin(actions::reload_config(c, p))),
+);
+
+const CONTROL_KNOBS: Command = Command::new(
+    "control-knobs",
+    "tailscale debug control-knobs",
+    "Print the knobs set by control",
+    Act::Run(|c, p| Box::pin(actions::control_knobs(c, p))),
+);
+
+const WATCH_IPN: Command = Command {
+    flags: watch::flags,
+    ..Command::new(
+        "watch-ipn",
+        "tailscale debug watch-ipn",
+        "Watch the backend's notifications",
+        Act::Run(|c, p| Box::pin(watch::run(c, p))),
+    )
+};
+
+const NETMAP: Command = Command::new(
+    "netmap",
+    "tailscale debug netmap",
+    "Print the network map",
+    Act::Run(|c, p| Box::pin(actions::netmap(c, p))),
+);
+
+const VIA: Command = Command::new(
+    "via",
+    "tailscale debug via <site-id> <v4-cidr>\ntailscale debug via <v6-route>",
+    "Convert between IPv4 routes and their 'via' form",
+    Act::Run(|c, p| Box::pin(ready(convert::via(c, p)))),
+);
+
+const SET_EXPIRE: Command = Command {
+    flags: || {
+        FlagSet::new("set-expire").duration(
+            "in",
+            GoDuration::ZERO,
+            "how long from now the key lives",
+        )
+    },
+    ..Command::new(
+        "set-expire",
+        "tailscale debug set-expire --in=1m",
+        "Let this machine's key expire",
+        Act::Run(|c, p| Box::pin(actions::set_expire(c, p))),
+    )
+};
+
+const RESOLVE: Command = Command {
+    flags: || FlagSet::new("resolve").string("net", "ip", "which addresses: ip, ip4 or ip6"),
+    ..Command::new(
+        "resolve",
+        "tailscale debug resolve <hostname>",
+        "Look up a name",
+        Act::Run(|c, p| Box::pin(convert::resolve(c, p))),
+    )
+};
+
+const TEST_RISK: Command = Command {
+    flags: || up::risk_flag(FlagSet::new("test-risk")),
+    ..Command::new(
+        "test-risk",
+        "tailscale debug test-risk",
+        "Ask about a risk",
+        Act::Run(|c, p| Box::pin(debug::test_risk(c, p))),
+    )
+};
+
+const STATE_DIR: Command = Command::new(
+    "statedir",
+    "tailscale debug statedir",
+    "Print the state directory",
+    Act::Run(|c, p| Box::pin(actions::state_dir(c, p))),
+);

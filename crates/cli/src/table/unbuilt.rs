@@ -25,29 +25,6 @@ const fn hidden(command: Command) -> Command {
     }
 }
 
-pub(super) const SET: Command = unbuilt("set", "tailscale set [flags]", "Change single settings");
-pub(super) const GET: Command = unbuilt(
-    "get",
-    "tailscale get [flags] [setting-name | all]",
-    "Show settings",
-);
-pub(super) const LOGIN: Command = unbuilt(
-    "login",
-    "tailscale login [flags]",
-    "Log in to another account",
-);
-pub(super) const SWITCH: Command = Command {
-    subs: &[unbuilt(
-        "remove",
-        "tailscale switch remove <id>",
-        "Forget an account",
-    )],
-    ..unbuilt(
-        "switch",
-        "tailscale switch <id>\ntailscale switch --list [--json]",
-        "Change to another account",
-    )
-};
 pub(super) const CONFIGURE: Command = group(
     "configure",
     "tailscale configure <subcommand>",
@@ -91,11 +68,6 @@ pub(super) const SYSPOLICY: Command = group(
             "Read the policies again and print them",
         ),
     ],
-);
-pub(super) const NETCHECK: Command = unbuilt(
-    "netcheck",
-    "tailscale netcheck",
-    "Report on the local network",
 );
 pub(super) const ROUTECHECK: Command = hidden(unbuilt(
     "routecheck",
@@ -324,11 +296,6 @@ pub(super) const EXIT_NODE: Command = group(
     ],
 );
 pub(super) const UPDATE: Command = unbuilt("update", "tailscale update", "Install another version");
-pub(super) const WHOAMI: Command = unbuilt(
-    "whoami",
-    "tailscale whoami [--json]",
-    "Show this machine and its user",
-);
 pub(super) const DRIVE: Command = group(
     "drive",
     "tailscale drive share <name> <path>\n\
@@ -371,11 +338,6 @@ pub(super) const APPC_ROUTES: Command = unbuilt(
     "appc-routes",
     "tailscale appc-routes",
     "Print the app connector's routes",
-);
-pub(super) const WAIT: Command = unbuilt(
-    "wait",
-    "tailscale wait",
-    "Wait until the network can be used",
 );
 pub(super) const COMPLETION: Command = group(
     "completion",

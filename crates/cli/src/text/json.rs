@@ -72,6 +72,13 @@ fn copy_string(chars: &mut impl Iterator<Item = char>, out: &mut String) {
     }
 }
 
+/// The value with the keys of objects in order, as Go prints what it has decoded without knowing its type.
+pub(crate) fn sorted(json: &str) -> Result<String, String> {
+    let value: serde_json::Value =
+        serde_json::from_str(json).map_err(|error| format!("decode the answer: {error}"))?;
+    Ok(encode(&value))
+}
+
 /// An object whose fields keep their order and text.
 #[derive(Default)]
 pub(crate) struct Object(pub(crate) Vec<(String, Box<RawValue>)>);

@@ -2,6 +2,7 @@
 
 pub(crate) mod dnsname;
 pub(crate) mod json;
+pub(crate) mod qr;
 pub(crate) mod shell;
 pub(crate) mod table;
 

@@ -4,6 +4,9 @@
 
 #[cfg(unix)]
 pub(crate) mod canned;
+#[cfg(unix)]
+#[macro_use]
+pub(crate) mod story;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -31,9 +31,41 @@ pub(crate) fn up_flags() -> FlagSet {
     up_flags_on(Os::here())
 }
 
+/// The flags of `login` on this system.
+pub(crate) fn login_flags() -> FlagSet {
+    connect_flags(FlagSet::new("login"), Os::here()).string(
+        "nickname",
+        "",
+        "what to call the account",
+    )
+}
+
 /// Compat: names, kinds and defaults are frozen, because scripts name them all (`up` refuses to forget a setting).
 pub(crate) fn up_flags_on(os: Os) -> FlagSet {
-    let set = setting_flags(FlagSet::new("up"), os)
+    let set = connect_flags(FlagSet::new("up"), os)
+        .bool(
+            "json",
+            false,
+            "print JSON (its fields may change between versions)",
+        )
+        .bool(
+            "reset",
+            false,
+            "put settings that are not named back to their defaults",
+        )
+        .bool(
+            "force-reauth",
+            false,
+            "log in again (the network may go down meanwhile: not over a connection that needs it)",
+        );
+    risk_flag(set)
+}
+
+/// What `up` and `login` share.
+fn connect_flags(set: FlagSet, os: Os) -> FlagSet {
+    setting_flags(set, os)
+        .string("login-server", DEFAULT_CONTROL_URL, "URL of the control server")
+        .string("advertise-tags", "", "tags to ask for, separated by commas (\"tag:eng,tag:ssh\"; \"tag:\" may be left out)")
         .bool("qr", false, "show login URLs as QR codes")
         .string("qr-format", "auto", "size of QR codes (auto, ascii, large, small)")
         .string("auth-key", "", "log in with this key; \"file:\" and a path reads it from a file")
@@ -43,9 +75,24 @@ pub(crate) fn up_flags_on(os: Os) -> FlagSet {
         .string("id-token", "", "ID token for workload identity federation; \"file:\" and a path reads it from a file")
         .flag(host_routes())
         .duration("timeout", GoDuration::ZERO, "how long to wait for the network to run; 0s waits for ever")
-        .bool("json", false, "print JSON (its fields may change between versions)")
-        .bool("reset", false, "put settings that are not named back to their defaults")
-        .bool("force-reauth", false, "log in again (the network may go down meanwhile: not over a connection that needs it)");
+}
+
+/// The flags of `set` on this system.
+pub(crate) fn set_flags() -> FlagSet {
+    let set = setting_flags(FlagSet::new("set"), Os::here())
+        .string("nickname", "", "what to call the account")
+        .bool("update-check", true, "tell when there is a newer version")
+        .bool("auto-update", false, "install newer versions without asking")
+        .bool("webclient", false, "serve a web page at port 5252 of this node that controls it")
+        .bool("remote-config", false, format!("{HIDDEN}let the tailnet's administrators control all of this node"))
+        .bool("sync", false, format!("{HIDDEN}talk to the control server (false is for tests of network failures)"))
+        .string("relay-server-port", "", "UDP port on which to relay for peers; 0 takes a free one, empty turns it off")
+        .string(
+            "relay-server-static-endpoints",
+            "",
+            "where that port can be reached besides what is found out, separated by commas (\"[2001:db8::1]:40000,192.0.2.1:40000\"); \
+             empty for nowhere else",
+        );
     risk_flag(set)
 }
 
@@ -58,16 +105,15 @@ pub(crate) fn risk_flag(set: FlagSet) -> FlagSet {
     )
 }
 
+/// The settings that `up`, `login` and `set` know.
 fn setting_flags(set: FlagSet, os: Os) -> FlagSet {
     let set = set
-        .string("login-server", DEFAULT_CONTROL_URL, "URL of the control server")
         .bool("accept-routes", os == Os::Windows, "use routes that other nodes offer")
         .bool("accept-dns", true, "use the tailnet's DNS settings")
         .string("exit-node", "", "send internet traffic through this exit node (IP, name or auto:any); empty for none")
         .bool("exit-node-allow-lan-access", false, "reach the local network directly while using an exit node")
         .bool("shields-up", false, "refuse incoming connections")
         .bool("ssh", false, "run an SSH server that obeys the tailnet's policy")
-        .string("advertise-tags", "", "tags to ask for, separated by commas (\"tag:eng,tag:ssh\"; \"tag:\" may be left out)")
         .string("hostname", "", "name to use instead of the system's")
         .string("advertise-routes", "", "routes to offer to others, separated by commas (\"10.0.0.0/8,192.168.0.0/24\"); empty for none")
         .bool("advertise-connector", false, "offer to be an app connector")
@@ -146,7 +192,7 @@ macro_rules! settings {
     };
 }
 
-/// All flags that are settings; the others of `up` are about logging in or output.
+/// All flags of `up`, `login` and `set` that are settings; the others are about logging in or output.
 pub(crate) const SETTINGS: &[Setting] = settings! {
     "accept-dns": |p| p.corp_dns, corp_dns_set;
     "accept-routes": |p| p.route_all, route_all_set;
@@ -154,18 +200,26 @@ pub(crate) const SETTINGS: &[Setting] = settings! {
     "advertise-exit-node": |p| is_exit_node(p), advertise_routes_set;
     "advertise-routes": |p| routes_text(p), advertise_routes_set;
     "advertise-tags": |p| p.advertise_tags.join(","), advertise_tags_set;
+    "auto-update": |p| p.auto_update.apply == Some(true), auto_update_set.apply_set;
     "exit-node": |p| p.exit_node_ip.0.map(|ip| ip.to_string()).unwrap_or_default(), exit_node_ip_set, exit_node_id_set;
     "exit-node-allow-lan-access": |p| p.exit_node_allow_lan_access, exit_node_allow_lan_access_set;
     "hostname": |p| p.hostname.clone(), hostname_set;
     "login-server": |p| p.control_url.clone(), control_url_set;
     "netfilter-mode": |p| netfilter_name(p.netfilter_mode), netfilter_mode_set;
+    "nickname": |p| p.profile_name.clone(), profile_name_set;
     "operator": |p| p.operator_user.clone(), operator_user_set;
+    "relay-server-port": |p| p.relay_server_port.map(|port| port.to_string()).unwrap_or_default(), relay_server_port_set;
+    "relay-server-static-endpoints": |p| joined(&p.relay_server_static_endpoints), relay_server_static_endpoints_set;
+    "remote-config": |p| p.remote_config, remote_config_set;
     "report-posture": |p| p.posture_checking, posture_checking_set;
     "shields-up": |p| p.shields_up, shields_up_set;
     "snat-subnet-routes": |p| !p.no_snat, no_snat_set;
     "ssh": |p| p.run_ssh, run_ssh_set;
     "stateful-filtering": |p| p.no_stateful_filtering != Some(true), no_stateful_filtering_set;
+    "sync": |p| p.sync == Some(true), sync_set;
     "unattended": |p| p.force_daemon, force_daemon_set;
+    "update-check": |p| p.auto_update.check, auto_update_set.check_set;
+    "webclient": |p| p.run_web_client, run_web_client_set;
 };
 
 /// The setting behind a flag.
@@ -202,6 +256,11 @@ pub(crate) fn is_exit_node(prefs: &Prefs) -> bool {
     has(true) && has(false)
 }
 
+fn joined<T: ToString>(items: &[T]) -> String {
+    let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
+    texts.join(",")
+}
+
 fn routes_text(prefs: &Prefs) -> String {
     let routes: Vec<String> = prefs
         .advertise_routes
@@ -213,7 +272,7 @@ fn routes_text(prefs: &Prefs) -> String {
 }
 
 /// The word of `--netfilter-mode`.
-fn netfilter_name(mode: NetfilterMode) -> String {
+pub(crate) fn netfilter_name(mode: NetfilterMode) -> String {
     match mode {
         NetfilterMode::OFF => "off".to_owned(),
         NetfilterMode::NO_DIVERT => "nodivert".to_owned(),
@@ -248,13 +307,19 @@ pub(crate) struct UpArgs {
     pub(crate) force_reauth: bool,
     pub(crate) reset: bool,
     pub(crate) json: bool,
+    pub(crate) nickname: String,
+    /// How to show login URLs as QR codes, where that is asked for.
+    pub(crate) qr: Option<String>,
     pub(crate) timeout: GoDuration,
 }
 
 impl UpArgs {
-    /// From a command line read with [`up_flags_on`] of the same system.
+    /// From a command line read with [`up_flags_on`] of the same system or [`login_flags`].
     pub(crate) fn new(parsed: &Parsed, os: Os) -> Self {
         let text = |name: &str| parsed.string(name).to_owned();
+        // Compat: flags that only one of the two commands has are at their defaults for the other.
+        let only_text = |name: &str| parsed.get_string(name).unwrap_or_default().to_owned();
+        let only_switch = |name: &str| parsed.get_bool(name).unwrap_or_default();
         let linux = os == Os::Linux;
         Self {
             accept_dns: parsed.bool("accept-dns"),
@@ -284,10 +349,12 @@ impl UpArgs {
             stateful_filtering: linux && parsed.bool("stateful-filtering"),
             unattended: os == Os::Windows && parsed.bool("unattended"),
             auth_key: text("auth-key"),
-            accept_risk: text("accept-risk"),
-            force_reauth: parsed.bool("force-reauth"),
-            reset: parsed.bool("reset"),
-            json: parsed.bool("json"),
+            accept_risk: only_text("accept-risk"),
+            force_reauth: only_switch("force-reauth"),
+            reset: only_switch("reset"),
+            json: only_switch("json"),
+            nickname: only_text("nickname"),
+            qr: parsed.bool("qr").then(|| text("qr-format")),
             timeout: parsed.duration("timeout"),
         }
     }

@@ -1,4 +1,4 @@
-//! `tailscale up`: settings from flags, a check that none is lost by accident, and the wait for the network.
+//! `tailscale up` and `login`: settings from flags, a check that none is lost by accident, and the wait for the network.
 
 mod flags;
 mod plan;
@@ -16,18 +16,43 @@ use packet::addr;
 use tailcfg::go::Secret;
 use tokio::io::AsyncReadExt as _;
 
-use self::flags::{Os, UpArgs};
-pub(crate) use self::flags::{risk_flag, up_flags};
-pub(crate) use self::plan::Risk;
+pub(crate) use self::flags::Os;
+use self::flags::UpArgs;
+pub(crate) use self::flags::{
+    Setting, Shown, is_exit_node, login_flags, netfilter_name, risk_flag, set_flags, setting,
+    up_flags,
+};
 use self::plan::{Plan, Situation};
+pub(crate) use self::plan::{Risk, argument, ssh_risk};
+pub(crate) use self::prefs::{NO_SNAT_AT_EXIT, netfilter_mode, routes, set_exit_node};
 use crate::command::{Context, Env, Error};
 use crate::daemon::os_error;
 use crate::text::quoted_list;
 
 /// Flags of the original that this version cannot honour; ignoring them would pretend.
-const UNBUILT: [&str; 5] = ["audience", "client-id", "client-secret", "id-token", "qr"];
+const UNBUILT: [&str; 4] = ["audience", "client-id", "client-secret", "id-token"];
 
 pub(crate) async fn run(context: &mut Context<'_>, parsed: &Parsed) -> Result<(), Error> {
+    run_as(context, parsed, "up").await
+}
+
+/// `tailscale login`: `up` with a new, empty profile.
+pub(crate) async fn login(context: &mut Context<'_>, parsed: &Parsed) -> Result<(), Error> {
+    refuse_unbuilt(parsed, "login")?;
+    context.new_profile().await?;
+    run_as(context, parsed, "login").await
+}
+
+fn refuse_unbuilt(parsed: &Parsed, verb: &str) -> Result<(), Error> {
+    let unset = |name: &&&str| matches!(parsed.value(name).to_string().as_str(), "" | "false");
+    let asked_for = UNBUILT.iter().filter(|name| parsed.given(name));
+    match asked_for.into_iter().find(|name| !unset(name)) {
+        Some(flag) => Err(format!("{verb} --{flag}: not built yet in this version").into()),
+        None => Ok(()),
+    }
+}
+
+async fn run_as(context: &mut Context<'_>, parsed: &Parsed, verb: &str) -> Result<(), Error> {
     if !parsed.args().is_empty() {
         return Err(format!(
             "too many non-flag arguments: {}",
@@ -37,14 +62,7 @@ pub(crate) async fn run(context: &mut Context<'_>, parsed: &Parsed) -> Result<()
     }
     let os = Os::here();
     let args = UpArgs::new(parsed, os);
-    let unset = |name: &&&str| matches!(parsed.value(name).to_string().as_str(), "" | "false");
-    if let Some(flag) = UNBUILT
-        .iter()
-        .filter(|name| parsed.given(name))
-        .find(|name| !unset(name))
-    {
-        return Err(format!("up --{flag}: not built yet in this version").into());
-    }
+    refuse_unbuilt(parsed, verb)?;
     let status = context.status_or_hint(true).await?;
     let (mut wanted, warnings) = prefs::from_args(&args, &status, os)?;
     for warning in warnings {
@@ -52,8 +70,10 @@ pub(crate) async fn run(context: &mut Context<'_>, parsed: &Parsed) -> Result<()
     }
     warn_on_routes(context, &wanted).await?;
     let current = context.prefs().await?;
-    // Compat: only `login` and `set` name profiles.
-    wanted.profile_name.clone_from(&current.profile_name);
+    if verb == "up" {
+        // Compat: only `login` and `set` name profiles.
+        wanted.profile_name.clone_from(&current.profile_name);
+    }
     let user = context.env.var("USER").to_owned();
     let situation = Situation {
         os,
@@ -63,7 +83,10 @@ pub(crate) async fn run(context: &mut Context<'_>, parsed: &Parsed) -> Result<()
         exit_node: exit_node_ip(&current, &status),
         ssh_over_tailscale: ssh_over_tailscale(context.env),
     };
-    let (plan, risks) = plan::plan(wanted, &current, &args, parsed, &up_flags(), &situation)?;
+    // Compat: the original looks for settings given among the flags of `up`, so that `login` gives none.
+    let none = up_flags().read([""; 0]).ok();
+    let given = none.as_ref().filter(|_| verb != "up").unwrap_or(parsed);
+    let (plan, risks) = plan::plan(wanted, &current, &args, given, &up_flags(), &situation)?;
     for risk in risks {
         ask(context, &risk, &args.accept_risk).await?;
     }
@@ -167,7 +190,7 @@ fn admin_url(prefs: &Prefs) -> String {
 }
 
 /// The address of the exit node in the settings, which may know it by id only.
-fn exit_node_ip(prefs: &Prefs, status: &Status) -> Option<IpAddr> {
+pub(crate) fn exit_node_ip(prefs: &Prefs, status: &Status) -> Option<IpAddr> {
     if prefs.exit_node_ip.0.is_some() || prefs.exit_node_id.is_empty() {
         return prefs.exit_node_ip.0;
     }
@@ -182,7 +205,7 @@ fn exit_node_ip(prefs: &Prefs, status: &Status) -> Option<IpAddr> {
 }
 
 /// Tells who offers routes what keeps the system from forwarding.
-async fn warn_on_routes(context: &mut Context<'_>, wanted: &Prefs) -> Result<(), Error> {
+pub(crate) async fn warn_on_routes(context: &mut Context<'_>, wanted: &Prefs) -> Result<(), Error> {
     if wanted.advertise_routes.is_empty() && !wanted.app_connector.advertise {
         return Ok(());
     }

@@ -94,20 +94,7 @@ fn keep_operator(new: &mut Prefs, current: &Prefs, parsed: &Parsed, user: &str) 
 fn risks(args: &UpArgs, current: &Prefs, situation: &Situation<'_>) -> Vec<Risk> {
     let mut risks = Vec::new();
     if situation.ssh_over_tailscale {
-        let text = match (args.ssh, current.run_ssh) {
-            (true, false) => Some(
-                "You are connected over Tailscale; this action will reroute SSH traffic to Tailscale SSH and will result in your \
-                 session disconnecting.",
-            ),
-            (false, true) => Some(
-                "You are connected using Tailscale SSH; this action will result in your session disconnecting.",
-            ),
-            _ => None,
-        };
-        risks.extend(text.map(|text| Risk {
-            name: "lose-ssh",
-            text,
-        }));
+        risks.extend(ssh_risk(args.ssh, current.run_ssh));
         if args.force_reauth {
             let text = "You are connected over Tailscale; this action may result in your SSH session disconnecting.";
             risks.push(Risk {
@@ -117,6 +104,24 @@ fn risks(args: &UpArgs, current: &Prefs, situation: &Situation<'_>) -> Vec<Risk>
         }
     }
     risks
+}
+
+/// What turning our SSH server on or off does to a session through Tailscale.
+pub(crate) fn ssh_risk(want: bool, have: bool) -> Option<Risk> {
+    let text = match (want, have) {
+        (true, false) => {
+            "You are connected over Tailscale; this action will reroute SSH traffic to Tailscale SSH and will result in your session \
+             disconnecting."
+        }
+        (false, true) => {
+            "You are connected using Tailscale SSH; this action will result in your session disconnecting."
+        }
+        _ => return None,
+    };
+    Some(Risk {
+        name: "lose-ssh",
+        text,
+    })
 }
 
 fn edit(new: Prefs, args: &UpArgs, parsed: &Parsed, flags: &FlagSet) -> MaskedPrefs {
@@ -212,7 +217,8 @@ fn excused(flag: &str, stored: &Shown, wanted: &Shown, situation: &Situation<'_>
     }
 }
 
-fn argument(flag: &str, value: &Shown) -> String {
+/// A setting as an argument.
+pub(crate) fn argument(flag: &str, value: &Shown) -> String {
     match value {
         Shown::Switch(true) => format!("--{flag}"),
         Shown::Switch(false) => format!("--{flag}=false"),

@@ -12,6 +12,10 @@ use tailcfg::go::OptAddr;
 use super::flags::{Os, UpArgs, is_exit_node};
 use crate::text::dnsname;
 
+/// What is wrong with an exit node that leaves sources as they are.
+pub(crate) const NO_SNAT_AT_EXIT: &str = "--snat-subnet-routes=false is set with --advertise-exit-node; internet traffic through this exit \
+     node may not work as expected";
+
 /// The preferences that a command line asks for, and what the user should be warned of.
 pub(crate) fn from_args(
     args: &UpArgs,
@@ -40,6 +44,7 @@ pub(crate) fn from_args(
     prefs.hostname = args.hostname.clone();
     prefs.force_daemon = args.unattended;
     prefs.operator_user = args.operator.clone();
+    prefs.profile_name = args.nickname.clone();
     prefs.app_connector.advertise = args.advertise_connector;
     prefs.posture_checking = args.report_posture;
     let warnings = if os == Os::Linux {
@@ -55,31 +60,33 @@ fn firewall(prefs: &mut Prefs, args: &UpArgs) -> Result<Vec<String>, String> {
     let mut warnings = Vec::new();
     prefs.no_snat = !args.snat;
     if prefs.no_snat && is_exit_node(prefs) {
-        warnings.push(
-            "--snat-subnet-routes=false is set with --advertise-exit-node; internet traffic through this exit node may not work as \
-             expected"
-                .to_owned(),
-        );
+        warnings.push(NO_SNAT_AT_EXIT.to_owned());
     }
     prefs.no_stateful_filtering = Some(!args.stateful_filtering);
-    prefs.netfilter_mode = match args.netfilter_mode.as_str() {
-        "on" => NetfilterMode::ON,
-        "nodivert" => {
-            warnings
-                .push("netfilter=nodivert; add iptables calls to ts-* chains manually.".to_owned());
-            NetfilterMode::NO_DIVERT
-        }
-        "off" => {
-            warnings.push("netfilter=off; configure iptables yourself.".to_owned());
-            NetfilterMode::OFF
-        }
-        other => return Err(format!("invalid value --netfilter-mode={}", quote(other))),
-    };
+    let (mode, warning) = netfilter_mode(&args.netfilter_mode)?;
+    prefs.netfilter_mode = mode;
+    warnings.extend(warning.map(str::to_owned));
     Ok(warnings)
 }
 
+/// What a word of `--netfilter-mode` means, and what its user should know.
+pub(crate) fn netfilter_mode(word: &str) -> Result<(NetfilterMode, Option<&'static str>), String> {
+    match word {
+        "on" => Ok((NetfilterMode::ON, None)),
+        "nodivert" => Ok((
+            NetfilterMode::NO_DIVERT,
+            Some("netfilter=nodivert; add iptables calls to ts-* chains manually."),
+        )),
+        "off" => Ok((
+            NetfilterMode::OFF,
+            Some("netfilter=off; configure iptables yourself."),
+        )),
+        other => Err(format!("invalid value --netfilter-mode={}", quote(other))),
+    }
+}
+
 /// The routes to offer, widest first.
-fn routes(list: &str, exit_node: bool) -> Result<Vec<IpNet>, String> {
+pub(crate) fn routes(list: &str, exit_node: bool) -> Result<Vec<IpNet>, String> {
     let default4 = IpNet::V4(Ipv4Net::default());
     let default6 = IpNet::V6(Ipv6Net::default());
     let mut routes = BTreeSet::new();
@@ -175,7 +182,7 @@ fn check_tag(tag: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn set_exit_node(prefs: &mut Prefs, text: &str, status: &Status) -> Result<(), String> {
+pub(crate) fn set_exit_node(prefs: &mut Prefs, text: &str, status: &Status) -> Result<(), String> {
     match text.strip_prefix("auto:") {
         _ if text.is_empty() => {}
         Some(expression) if !expression.is_empty() => prefs.auto_exit_node = expression.to_owned(),

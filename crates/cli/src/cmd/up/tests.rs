@@ -7,7 +7,7 @@ use std::sync::Arc;
 use goflag::Parsed;
 use ipn::{NetfilterMode, PeerStatus, Persist, Prefs, Status};
 
-use super::flags::{Os, SETTINGS, UpArgs, up_flags_on};
+use super::flags::{Os, SETTINGS, UpArgs, set_flags, setting, up_flags_on};
 use super::plan::{Plan, Risk, Situation, plan};
 use super::prefs::from_args;
 
@@ -573,6 +573,7 @@ fn every_setting_has_its_flag() {
                 .map(|f| f.name.to_owned())
                 .collect::<Vec<_>>()
         })
+        .chain(set_flags().iter().map(|f| f.name.to_owned()))
         .collect();
     for setting in SETTINGS {
         assert!(
@@ -580,5 +581,13 @@ fn every_setting_has_its_flag() {
             "{}",
             setting.flag
         );
+    }
+}
+
+/// What `set` shows and changes is what its flags name; the rest is about asking.
+#[test]
+fn every_flag_of_set_is_a_setting() {
+    for flag in set_flags().iter().filter(|flag| flag.name != "accept-risk") {
+        assert!(setting(flag.name).is_some(), "{}", flag.name);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use goflag::quote;
 use ipn::{Notify, State, Status};
 use keys::NodePublic;
 use serde::Serialize;
@@ -11,10 +12,12 @@ use super::flags::UpArgs;
 use crate::command::{Context, Error};
 use crate::daemon::Items;
 use crate::text::json;
+use crate::text::qr::{Code, Format};
 
 /// What is waited for, and what has been told.
 pub(super) struct Waiting {
     json: bool,
+    qr: Option<String>,
     timeout: Option<Duration>,
     /// A login URL from the bus is shown: with an auth key it would be an old one.
     show_urls: bool,
@@ -35,9 +38,14 @@ pub(super) struct Waiting {
 struct Output<'a> {
     #[serde(rename = "AuthURL", skip_serializing_if = "str::is_empty")]
     auth_url: &'a str,
+    #[serde(rename = "QR", skip_serializing_if = "String::is_empty")]
+    qr: String,
     #[serde(skip_serializing_if = "str::is_empty")]
     backend_state: &'a str,
 }
+
+/// The side of the picture that `--json` prints, in pixels.
+const PICTURE: usize = 128;
 
 impl Waiting {
     pub(super) fn new(
@@ -48,6 +56,7 @@ impl Waiting {
     ) -> Self {
         Self {
             json: args.json,
+            qr: args.qr.clone(),
             timeout: (args.timeout.nanos() > 0).then(|| args.timeout.to_std()),
             show_urls: args.auth_key.is_empty(),
             stale_url: args.force_reauth.then(|| status.auth_url.clone()),
@@ -147,11 +156,17 @@ impl Told {
         if waiting.json {
             let output = Output {
                 auth_url: url,
+                qr: Code::new(url)
+                    .map(|code| code.data_url(PICTURE))
+                    .unwrap_or_default(),
                 backend_state: &waiting.state,
             };
             return context.out(json::indent(&json::encode(&output), "", "\t") + "\n");
         }
         context.err(format!("\nTo authenticate, visit:\n\n\t{url}\n\n"));
+        if let Some(format) = &waiting.qr {
+            show_qr(context, format, url);
+        }
         Ok(())
     }
 
@@ -181,9 +196,24 @@ impl Told {
     }
 }
 
+/// Draws the URL for a camera. That it cannot be drawn keeps nobody from logging in.
+fn show_qr(context: &mut Context<'_>, format: &str, url: &str) {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(|name| context.env.var(name));
+    let locale = locale.into_iter().find(|value| !value.is_empty());
+    let Some(known) = Format::from_name(format, locale.unwrap_or_default()) else {
+        let format = quote(format);
+        return context.err(format!("unknown QR code format: {format}\n"));
+    };
+    match Code::new(url) {
+        Some(code) => context.err(code.draw(known) + "\n"),
+        None => context.err("QR code error: the URL is too long for a QR code\n"),
+    }
+}
+
 fn done(context: &mut Context<'_>, state: State) -> Result<(), Error> {
     let output = Output {
         auth_url: "",
+        qr: String::new(),
         backend_state: state.name(),
     };
     context.out(json::indent(&json::encode(&output), "", "  ") + "\n")

@@ -1,5 +1,11 @@
 //! `tailscale debug`.
 
+pub(crate) mod actions;
+pub(crate) mod convert;
+pub(crate) mod localapi;
+mod pretty;
+pub(crate) mod watch;
+
 use std::fmt::Write as _;
 
 use goflag::Parsed;
@@ -7,6 +13,7 @@ use serde::Deserialize;
 
 use futures_util::StreamExt as _;
 
+use super::up::{Risk, ask};
 use crate::command::{Context, Error};
 use crate::daemon::prefixed;
 use crate::text::json;
@@ -27,10 +34,37 @@ pub(crate) async fn derp_map(context: &mut Context<'_>, _: &Parsed) -> Result<()
 
 pub(crate) async fn prefs(context: &mut Context<'_>, parsed: &Parsed) -> Result<(), Error> {
     if parsed.bool("pretty") {
-        return Err("debug prefs --pretty: not built yet in this version".into());
+        let prefs = context.prefs().await?;
+        return context.out(pretty::prefs(&prefs) + "\n");
     }
     let body = context.get("prefs").await?;
     context.out(json::indent(&body, "", "\t") + "\n")
+}
+
+pub(crate) async fn metrics(context: &mut Context<'_>, parsed: &Parsed) -> Result<(), Error> {
+    if parsed.bool("watch") {
+        return Err("debug metrics --watch: not built yet in this version".into());
+    }
+    let text = context.get("metrics").await?;
+    context.out(text)
+}
+
+pub(crate) async fn test_risk(context: &mut Context<'_>, parsed: &Parsed) -> Result<(), Error> {
+    no_more(parsed)?;
+    let risk = Risk {
+        name: "test-risk",
+        text: "This is a test risky action.",
+    };
+    ask(context, &risk, parsed.string("accept-risk")).await?;
+    context.out("did-test-risky-action\n")
+}
+
+/// Refuses arguments.
+fn no_more(parsed: &Parsed) -> Result<(), Error> {
+    match parsed.args() {
+        [] => Ok(()),
+        _ => Err("unexpected arguments".into()),
+    }
 }
 
 pub(crate) fn env(context: &mut Context<'_>, _: &Parsed) -> Result<(), Error> {
