@@ -252,7 +252,9 @@ fn print(columns: &[Vec<(Step, Outcome)>]) {
             format!("differs ({})", number + 1)
         });
         let cells: Vec<String> = cells.collect();
-        let code = wanted.code.map_or("-".to_owned(), |code| code.to_string());
+        let code = wanted
+            .code
+            .map_or_else(|| "-".to_owned(), |code| code.to_string());
         println!("| `{}` | {code} | {} |", step.shown(), cells.join(" | "));
     }
     for (at, note) in notes.iter().enumerate() {
