@@ -12,6 +12,7 @@ pub mod disco;
 pub mod geneve;
 pub mod icmp;
 mod ip;
+pub mod nat;
 mod prefix;
 pub mod tsmp;
 mod write;
