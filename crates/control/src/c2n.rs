@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use host::BoxFuture;
 use transport::head::Head;
+use transport::proxy::percent_decode;
 
 /// How long a handler may take unless the request says otherwise.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -35,6 +36,24 @@ impl C2nRequest {
             .iter()
             .find(|(n, _)| n.eq_ignore_ascii_case(name));
         field.map(|(_, value)| value.as_str())
+    }
+
+    /// A value of the form in the body, else of the query.
+    pub fn value(&self, name: &str) -> Option<String> {
+        let is_form = self
+            .header("Content-Type")
+            .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+        let body = String::from_utf8_lossy(&self.body);
+        let body = if is_form { &*body } else { "" };
+        let decode = |text: &str| {
+            let spaced = text.replace('+', " ");
+            String::from_utf8_lossy(&percent_decode(&spaced)).into_owned()
+        };
+        body.split('&')
+            .chain(self.query.split('&'))
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .find(|(key, _)| decode(key) == name)
+            .map(|(_, value)| decode(value))
     }
 
     /// How long the handler may take.

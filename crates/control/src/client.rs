@@ -9,7 +9,9 @@ use keys::{DiscoPublic, LockPublic, MachinePrivate, NodePublic};
 use netmap::NetMapChange;
 use rt::Backoff;
 use tailcfg::go::Secret;
-use tailcfg::{ClientVersion, EndpointType, Hostinfo, PingRequest, PingResponse, UserProfile};
+use tailcfg::{
+    ClientVersion, EndpointType, Hostinfo, PeerChange, PingRequest, PingResponse, UserProfile,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use transport::Dialer;
@@ -18,7 +20,7 @@ use crate::connection::Connector;
 use crate::map::{Memory, Poll};
 use crate::register::{Outcome, logout, register};
 use crate::update::{NodeInfo, send_update};
-use crate::{C2nRouter, Error, Retry, ServerUrl, ping};
+use crate::{C2nRouter, DialPlan, Error, Retry, ServerUrl, ping};
 
 /// Events that wait for the node; then the conversations wait too.
 const QUEUE: usize = 64;
@@ -48,6 +50,8 @@ pub struct ClientConfig {
     pub disco_key: DiscoPublic,
     /// Answers requests of the server to this node.
     pub c2n: C2nRouter,
+    /// Where the server said that it can be reached.
+    pub dial_plan: DialPlan,
 }
 
 /// A registration to be made.
@@ -129,6 +133,7 @@ struct Shared {
     reopened: watch::Sender<u64>,
     paused: watch::Sender<bool>,
     info: watch::Sender<NodeInfo>,
+    learned: mpsc::Sender<PeerChange>,
 }
 
 /// A connection with one control server. Dropping it ends everything at once, without a word to the server.
@@ -158,8 +163,15 @@ impl Client {
         silence_max: Duration,
     ) -> Result<(Self, mpsc::Receiver<Event>), Error> {
         let url = ServerUrl::parse(&config.server_url)?;
-        let connector = Connector::new(url, config.machine_key, config.dialer, config.force_443);
+        let connector = Connector::new(
+            url,
+            config.machine_key,
+            config.dialer,
+            config.force_443,
+            config.dial_plan,
+        );
         let (events, receiver) = mpsc::channel(QUEUE);
+        let (learned, told) = mpsc::channel(QUEUE);
         let info = NodeInfo {
             disco_key: config.disco_key,
             ..NodeInfo::default()
@@ -175,10 +187,11 @@ impl Client {
             reopened: watch::Sender::new(0),
             paused: watch::Sender::new(config.paused),
             info: watch::Sender::new(info),
+            learned,
         });
         let tasks = vec![
             rt::Task::spawn("control login", keep_registering(Arc::clone(&shared))),
-            rt::Task::spawn("control map", keep_polling(Arc::clone(&shared))),
+            rt::Task::spawn("control map", keep_polling(Arc::clone(&shared), told)),
             rt::Task::spawn("control updates", keep_updating(Arc::clone(&shared))),
         ];
         let this = Self {
@@ -247,6 +260,13 @@ impl Client {
     /// Our disco key has changed.
     pub fn set_disco_key(&self, disco_key: DiscoPublic) {
         self.change_info(|info| std::mem::replace(&mut info.disco_key, disco_key) != disco_key);
+    }
+
+    /// A peer told us something of itself through the tunnel. Peers repeat it, so too much of it at once is left out.
+    pub fn learn(&self, change: PeerChange) {
+        if self.shared.learned.try_send(change).is_err() {
+            tracing::debug!("leaving out what a peer says of itself: too much at once");
+        }
     }
 
     fn change_info(&self, change: impl FnOnce(&mut NodeInfo) -> bool) {
@@ -384,10 +404,10 @@ async fn attempt_login(shared: &Shared, login: &LoginRequest) {
 }
 
 /// Keeps the long poll open while it is wanted and not paused.
-async fn keep_polling(shared: Arc<Shared>) {
+async fn keep_polling(shared: Arc<Shared>, learned: mpsc::Receiver<PeerChange>) {
     let mut wants = shared.want.subscribe();
     let mut pauses = shared.paused.subscribe();
-    let mut memory = Memory::default();
+    let mut memory = Memory::new(learned);
     loop {
         let want = *wants.borrow_and_update();
         let paused = *pauses.borrow_and_update();

@@ -1,5 +1,6 @@
 //! The connection to the server: its key, the dial, HTTP/2 inside Noise, and dialling again.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +9,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
 use host::Instant;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -16,20 +19,19 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use keys::{MachinePrivate, MachinePublic};
-use tailcfg::OverTlsPublicKeyResponse;
+use tailcfg::{ControlDialPlan, OverTlsPublicKeyResponse};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use transport::client::{OneShot, send};
-use transport::tls::Verify;
+use transport::tls::{self, Verify};
 use transport::upgrade::{UpgradeRequest, upgrade};
 use transport::{Dialer, Stream};
 use ts2021::Initiator;
 
-use crate::{Error, NoiseStream, ServerUrl};
+use crate::dial_plan::{self, Candidate};
+use crate::{DialPlan, Error, NoiseStream, ServerUrl};
 
-/// How long the whole dial may take.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The head start of plain HTTP over TLS.
 const HEAD_START: Duration = Duration::from_millis(500);
 /// After a dial this recent the next starts with TLS: some networks kill connections that were upgraded on port 80.
@@ -85,6 +87,7 @@ pub(crate) struct Connector {
     machine_key: MachinePrivate,
     dialer: Arc<Dialer>,
     force_443: bool,
+    plan: DialPlan,
     server_key: Mutex<Option<MachinePublic>>,
     live: Mutex<Option<Live>>,
     /// When the last dial started, in nanoseconds; 0 is never.
@@ -115,12 +118,14 @@ impl Connector {
         machine_key: MachinePrivate,
         dialer: Arc<Dialer>,
         force_443: bool,
+        plan: DialPlan,
     ) -> Self {
         Self {
             url,
             machine_key,
             dialer,
             force_443,
+            plan,
             server_key: Mutex::default(),
             live: Mutex::default(),
             last_dial: AtomicU64::new(0),
@@ -214,7 +219,8 @@ impl Connector {
             return Ok(alive.sender.clone());
         }
         *live = None;
-        let fresh = match timeout(DIAL_TIMEOUT, self.dial()).await {
+        let ways = self.plan.load(&self.url);
+        let fresh = match timeout(dial_plan::total(&ways), self.dial(&ways)).await {
             Ok(dialled) => dialled?,
             Err(_) => return Err(Error::Timeout("connecting to the control server")),
         };
@@ -233,9 +239,9 @@ impl Connector {
         Ok(key)
     }
 
-    async fn dial(&self) -> Result<Live, Error> {
+    async fn dial(&self, ways: &[Candidate]) -> Result<Live, Error> {
         let key = self.server_key().await?;
-        let stream = match self.race(&key).await {
+        let stream = match self.race_all(ways, &key).await {
             Ok(stream) => stream,
             Err(error) => {
                 // The server may have been set up anew and have another key.
@@ -267,30 +273,71 @@ impl Connector {
         })
     }
 
-    /// Plain HTTP against TLS; the first finished handshake wins.
-    async fn race(&self, key: &MachinePublic) -> Result<NoiseStream, Error> {
+    /// Takes the server's last plan into account. What does not work by it may still work by name.
+    pub(crate) fn store_plan(&self, plan: &ControlDialPlan) {
+        self.plan.store(&self.url, plan);
+    }
+
+    /// The ways that the server named against each other, then its name. Through a proxy only names lead anywhere.
+    async fn race_all(
+        &self,
+        ways: &[Candidate],
+        key: &MachinePublic,
+    ) -> Result<NoiseStream, Error> {
+        let ports = self.url.ports();
+        let host = self.url.host();
+        let has_proxy = self
+            .dialer
+            .proxy_for(false, host, ports.http.unwrap_or(80))
+            .is_some()
+            || ports
+                .https
+                .is_some_and(|port| self.dialer.proxy_for(true, host, port).is_some());
+        if !has_proxy {
+            let mut tries: FuturesUnordered<_> = ways
+                .iter()
+                .map(|way| async {
+                    sleep(way.after).await;
+                    match timeout(way.limit, self.race(Some(way.ip), key)).await {
+                        Ok(raced) => raced,
+                        Err(_) => Err(Error::Timeout("connecting to the control server")),
+                    }
+                })
+                .collect();
+            while let Some(tried) = tries.next().await {
+                match tried {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => tracing::debug!("control dial plan: {error}"),
+                }
+            }
+        }
+        self.race(None, key).await
+    }
+
+    /// Plain HTTP against TLS; the first finished handshake wins. `at` is the server's address, if it need not be looked up.
+    async fn race(&self, at: Option<IpAddr>, key: &MachinePublic) -> Result<NoiseStream, Error> {
         let ports = self.url.ports();
         let http = ports.http.unwrap_or(80);
         let Some(https) = ports.https else {
             return self
-                .over_http(http, key)
+                .over_http(at, http, key)
                 .await
                 .map_err(|error| Error::Dial(vec![error]));
         };
         let now = rt::now();
         let last = self.last_dial.swap(now.as_nanos(), Ordering::Relaxed);
         if self.force_443 || last != 0 && now.since(Instant::from_nanos(last)) < RECENT {
-            return self.tls_first(https, http, key).await;
+            return self.tls_first(at, https, http, key).await;
         }
-        let plain = pin!(self.over_http(http, key));
+        let plain = pin!(self.over_http(at, http, key));
         let tls = pin!(async {
             sleep(HEAD_START).await;
-            self.over_tls(https, key).await
+            self.over_tls(at, https, key).await
         });
         let (first, second) = match select(plain, tls).await {
             Either::Left((Ok(stream), _)) | Either::Right((Ok(stream), _)) => return Ok(stream),
             // The head start has no sense any more once plain HTTP has failed.
-            Either::Left((Err(error), _)) => (error, self.over_tls(https, key).await),
+            Either::Left((Err(error), _)) => (error, self.over_tls(at, https, key).await),
             Either::Right((Err(error), plain)) => (error, plain.await),
         };
         second.map_err(|error| Error::Dial(vec![first, error]))
@@ -299,22 +346,32 @@ impl Connector {
     /// TLS, and plain HTTP only where that fails: a server without TLS must stay reachable.
     async fn tls_first(
         &self,
+        at: Option<IpAddr>,
         https: u16,
         http: u16,
         key: &MachinePublic,
     ) -> Result<NoiseStream, Error> {
-        let first = match self.over_tls(https, key).await {
+        let first = match self.over_tls(at, https, key).await {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
         if self.force_443 {
             return Err(Error::Dial(vec![first]));
         }
-        let second = self.over_http(http, key).await;
+        let second = self.over_http(at, http, key).await;
         second.map_err(|error| Error::Dial(vec![first, error]))
     }
 
-    async fn over_http(&self, port: u16, key: &MachinePublic) -> Result<NoiseStream, String> {
+    async fn over_http(
+        &self,
+        at: Option<IpAddr>,
+        port: u16,
+        key: &MachinePublic,
+    ) -> Result<NoiseStream, String> {
+        if let Some(ip) = at {
+            let stream = self.connect(ip, port).await?;
+            return self.noise(stream, ts2021::UPGRADE_PATH, None, key).await;
+        }
         let route = self
             .dialer
             .for_http(self.url.host(), port)
@@ -325,11 +382,26 @@ impl Connector {
         self.noise(route.stream, &target, authorization, key).await
     }
 
-    async fn over_tls(&self, port: u16, key: &MachinePublic) -> Result<NoiseStream, String> {
-        let stream = self
-            .dialer
-            .tls(self.url.host(), port, Verify::LogOnly)
+    async fn connect(&self, ip: IpAddr, port: u16) -> Result<Stream, String> {
+        let stream = self.dialer.connect((ip, port).into()).await;
+        stream.map(Stream::new).map_err(text)
+    }
+
+    async fn over_tls(
+        &self,
+        at: Option<IpAddr>,
+        port: u16,
+        key: &MachinePublic,
+    ) -> Result<NoiseStream, String> {
+        let host = self.url.host();
+        let tcp = match at {
+            Some(ip) => self.connect(ip, port).await?,
+            None => self.dialer.for_https(host, port).await.map_err(text)?,
+        };
+        let roots = self.dialer.roots();
+        let stream = tls::connect(tcp, host, Verify::LogOnly, roots)
             .await
+            .map(Stream::new)
             .map_err(text)?;
         self.noise(stream, ts2021::UPGRADE_PATH, None, key).await
     }

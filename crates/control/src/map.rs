@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use keys::NodePublic;
 use netmap::MapSession;
-use tailcfg::{MapResponse, PingRequest};
+use tailcfg::{MapResponse, PeerChange, PingRequest};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use ts2021::{MAP_FRAME_LEN_MAX, MapFrames};
@@ -27,11 +27,24 @@ const PINGS_MAX: usize = 8;
 const ERROR_LEN_MAX: usize = 64 << 10;
 
 /// What outlives one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Memory {
     last_ping: String,
     last_page: String,
     pings: Vec<rt::Task>,
+    /// What peers tell us themselves.
+    learned: mpsc::Receiver<PeerChange>,
+}
+
+impl Memory {
+    pub(crate) fn new(learned: mpsc::Receiver<PeerChange>) -> Self {
+        Self {
+            last_ping: String::new(),
+            last_page: String::new(),
+            pings: Vec::new(),
+            learned,
+        }
+    }
 }
 
 /// One stream, from its request to its end.
@@ -85,11 +98,31 @@ impl Poll<'_> {
         let mut session = MapSession::new();
         let mut keep_alive = Vec::new();
         let mut pending = Bytes::new();
+        let silence_max = self.silence_max;
+        // Time in which we are busy does not count as silence.
+        let mut heard_at = rt::now();
         loop {
-            let next = next_message(&mut body, &mut frames, &mut pending);
-            let data = match self.in_time(next).await {
-                Ok(data) => data,
-                Err(error) => return error,
+            let learned = &mut self.memory.learned;
+            let next = async {
+                tokio::select! {
+                    biased;
+                    data = next_message(&mut body, &mut frames, &mut pending) => data.map(Next::Message),
+                    Some(change) = learned.recv() => Ok(Next::Learned(change)),
+                }
+            };
+            // What peers say is no sign of life of the server.
+            let silence = silence_max.saturating_sub(rt::now().since(heard_at));
+            let outcome = timeout(silence, next).await;
+            let data = match outcome {
+                Ok(Ok(Next::Message(data))) => data,
+                Ok(Ok(Next::Learned(change))) => {
+                    if let Some(change) = session.apply_learned(change, rt::wall()) {
+                        self.report(Event::Map(change)).await;
+                    }
+                    continue;
+                }
+                Ok(Err(error)) => return error,
+                Err(_) => return Error::Silent(silence_max),
             };
             let taken = async {
                 if !keep_alive.is_empty() && data == keep_alive {
@@ -112,6 +145,7 @@ impl Poll<'_> {
             if let Err(error) = taken.await {
                 return error;
             }
+            heard_at = rt::now();
         }
     }
 
@@ -145,6 +179,9 @@ impl Poll<'_> {
                     page.escape_debug()
                 );
             }
+        }
+        if let Some(plan) = message.control_dial_plan.take() {
+            self.connector.store_plan(&plan);
         }
         if let Some(version) = message.client_version.take() {
             self.report(Event::ClientVersion(*version)).await;
@@ -186,6 +223,12 @@ impl Poll<'_> {
         // A node that is gone needs no news.
         let _ = self.events.send(event).await;
     }
+}
+
+/// What comes next: from the server, or from a peer.
+enum Next {
+    Message(Vec<u8>),
+    Learned(PeerChange),
 }
 
 /// The next message.

@@ -38,6 +38,7 @@ impl Node {
             force_443: false,
             disco_key: DiscoPrivate::generate(&mut rt::OsRng).public(),
             c2n: C2nRouter::new(),
+            dial_plan: control::DialPlan::default(),
         })
         .expect("headscale's url is a good one");
         Self {

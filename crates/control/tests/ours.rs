@@ -19,6 +19,7 @@ fn start(server: &Server, name: &str) -> (Client, mpsc::Receiver<Event>, LoginRe
         force_443: false,
         disco_key: DiscoPrivate::generate(&mut rt::OsRng).public(),
         c2n: C2nRouter::new(),
+        dial_plan: control::DialPlan::default(),
     })
     .expect("the server's address makes a good url");
     let login = LoginRequest {

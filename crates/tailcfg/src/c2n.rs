@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::go::RawJson;
-use crate::wire;
+use crate::{MapResponse, wire};
 
 wire! {
     /// Answer to `/update`.
@@ -17,6 +17,14 @@ wire! {
         "Supported" = supported: bool,
         /// Whether one was started.
         "Started" = started: bool,
+    }
+
+    /// What is asked of `/debug/netmap`.
+    pub struct C2nDebugNetmapRequest {
+        /// A full map to be understood and shown.
+        "candidate" ? candidate: Option<Box<MapResponse>>,
+        /// Fields to leave out.
+        "omitFields" ? omit_fields: Vec<String>,
     }
 
     /// Answer to `/posture/identity`.

@@ -20,7 +20,8 @@ mod register;
 mod user;
 
 pub use c2n::{
-    C2nAppConnectorRoutes, C2nPostureIdentity, C2nTlsCertInfo, C2nUpdateResponse, C2nVipServices,
+    C2nAppConnectorRoutes, C2nDebugNetmapRequest, C2nPostureIdentity, C2nTlsCertInfo,
+    C2nUpdateResponse, C2nVipServices,
 };
 pub use derp::{DerpHomeParams, DerpMap, DerpNode, DerpRegion};
 pub use dns::{DnsConfig, DnsRecord, Resolver};

@@ -258,7 +258,8 @@ pub(crate) fn join_host_port(host: &str, port: u16) -> String {
     }
 }
 
-fn percent_decode(text: &str) -> Vec<u8> {
+/// Undoes percent encoding; what is none stays.
+pub fn percent_decode(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

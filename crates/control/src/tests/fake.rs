@@ -23,7 +23,9 @@ use transport::tls::Roots;
 use transport::{DialConfig, Dialer, Stream};
 use ts2021::Responder;
 
-use crate::{C2nRouter, Client, ClientConfig, Event, LoginRequest, MapParams, NoiseStream};
+use crate::{
+    C2nRouter, Client, ClientConfig, DialPlan, Event, LoginRequest, MapParams, NoiseStream,
+};
 
 /// A request that came through Noise.
 #[derive(Debug)]
@@ -192,6 +194,7 @@ pub(super) fn client_with(
         force_443: false,
         disco_key: DiscoPublic::from_bytes([5; 32]),
         c2n: C2nRouter::new(),
+        dial_plan: DialPlan::default(),
     };
     Client::start_with(config, silence_max).unwrap()
 }

@@ -157,6 +157,7 @@ async fn a_server_that_is_not_there() {
         force_443: false,
         disco_key: keys::DiscoPublic::ZERO,
         c2n: crate::C2nRouter::new(),
+        dial_plan: crate::DialPlan::default(),
     };
     let (client, mut events) = Client::start(config(url)).unwrap();
     client.login(super::fake::login(1));
