@@ -7,12 +7,15 @@ use std::time::Duration;
 use host::{DnsConfig, Instant, RouterConfig, Wall};
 use ipn::health::HealthState;
 use ipn::{Notify, State};
-use keys::{NodePrivate, NodePublic};
-use netmap::NetMap;
+use keys::{DiscoPublic, NodePrivate, NodePublic};
+use netmap::{NetMap, NetMapChange, Patch};
+use packet::PeerId;
 use rand_core::CryptoRng;
-use tailcfg::{ClientVersion, Hostinfo, NetInfo};
+use tailcfg::go::GoTime;
+use tailcfg::{ClientVersion, Hostinfo, NetInfo, PeerChange};
 use zeroize::Zeroizing;
 
+use crate::derive::peers::PeerConfigs;
 use crate::health::Health;
 use crate::profiles::Profiles;
 use crate::session::Session;
@@ -50,7 +53,11 @@ pub struct Backend {
     live: Live,
     link_up: bool,
     asked: Asked,
+    peer_configs: PeerConfigs,
+    /// All that is configured must be derived anew.
     is_stale: bool,
+    /// What a change of the tailnet touches, and no more, must be derived anew.
+    patch: Option<Patch>,
     shown_health: Arc<HealthState>,
     snapshot: Arc<Snapshot>,
     wake_at: Option<Instant>,
@@ -105,6 +112,7 @@ impl Backend {
             profile: Arc::new(profiles.current().clone()),
             profiles: Arc::new(profiles.list()),
             netmap: None,
+            routes: Arc::default(),
             auth_url: String::new(),
             health: Arc::default(),
             health_texts: Arc::default(),
@@ -132,7 +140,9 @@ impl Backend {
             live: Live::default(),
             link_up: true,
             asked: Asked::default(),
+            peer_configs: PeerConfigs::default(),
             is_stale: true,
+            patch: None,
             shown_health: Arc::default(),
             snapshot: Arc::new(snapshot),
             wake_at: None,
@@ -193,6 +203,15 @@ impl Backend {
         (!persist.private_node_key.is_zero()).then(|| persist.private_node_key.clone())
     }
 
+    /// The key with which this tailnet knows us. After a re-authentication that is the old one until the server has sent
+    /// the tailnet anew: the data path goes on with it, and changes over once.
+    fn key_of(&self, map: &NetMap) -> Option<NodePrivate> {
+        let persist = self.profiles.prefs().persist.as_ref()?;
+        let keys = [&persist.private_node_key, &persist.old_private_node_key];
+        let mut known = keys.into_iter().filter(|key| !key.is_zero());
+        known.find(|key| key.public() == map.node_key()).cloned()
+    }
+
     fn handle_engine(&mut self, event: EngineEvent, at: &Moment<'_>) {
         let facts = &mut self.health.facts;
         match event {
@@ -219,7 +238,33 @@ impl Backend {
             }
             EngineEvent::NetInfo(info) => self.net_info = Some(info),
             EngineEvent::Udp4Unbound(unbound) => facts.udp4_unbound = unbound,
+            EngineEvent::DiscoAdvertised { peer, key } => self.learn_disco(peer, key, at),
         }
+    }
+
+    /// Whether a disco key that a peer told us is newer than the server's is for the merge to say.
+    fn learn_disco(&mut self, peer: PeerId, key: DiscoPublic, at: &Moment<'_>) {
+        let map = self.netmap.as_ref();
+        let Some(known) = map.and_then(|map| map.peers.get(peer)) else {
+            return;
+        };
+        let is_polling = self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.map_key.is_some());
+        if key.is_zero() || known.expired || !is_polling {
+            return;
+        }
+        let change = PeerChange {
+            node_id: peer.0,
+            key: Some(known.key),
+            disco_key: Some(key),
+            last_seen: Some(GoTime::from_unix_nanos(at.wall.as_unix_nanos())),
+            // Compat: the originals' clients take such a peer for offline until the server says otherwise.
+            online: Some(false),
+            ..PeerChange::default()
+        };
+        self.effect(Effect::Control(ControlEffect::Learned(Box::new(change))));
     }
 
     fn handle_applied(&mut self, target: Target, failures: &[String], at: &Moment<'_>) {
@@ -247,7 +292,7 @@ impl Backend {
             return;
         };
         if let Some(patch) = map.expire(at.wall) {
-            self.take_netmap(netmap::NetMapChange::Patch(patch), at);
+            self.take_netmap(NetMapChange::Patch(patch), at);
         } else if map.self_expired(at.wall) != self.key_expired {
             self.key_expired = !self.key_expired;
             self.evaluate(at);
@@ -408,17 +453,17 @@ impl Backend {
             return;
         }
         let map = self.netmap.clone().filter(|_| on);
-        let key = map.as_ref().and_then(|map| {
-            let key = self.node_key()?;
-            (key.public() == map.node_key()).then_some(key)
-        });
+        let key = map.as_ref().and_then(|map| self.key_of(map));
         let public = key.as_ref().map(NodePrivate::public);
         if self.asked.key != Some(public) {
             self.asked.key = Some(public);
             self.effects.push_back(Effect::EngineKeys(key));
         }
+        let patch = self.patch.take();
         if std::mem::take(&mut self.is_stale) || self.asked.network.is_none() {
             self.derive_all(map.as_deref());
+        } else if let (Some(map), Some(patch)) = (&map, patch) {
+            self.derive_patch(map, &patch);
         }
         if self.asked.derp != Some(on) {
             self.asked.derp = Some(on);
@@ -434,19 +479,46 @@ impl Backend {
 
     /// What the engine, the router and the resolver should have.
     fn derive_all(&mut self, map: Option<&NetMap>) {
+        let update = self.peer_configs.rebuild(map, self.profiles.prefs());
+        self.derive_settings(map);
+        self.derive_router(map);
+        self.effects.extend(update.map(Effect::EnginePeers));
+    }
+
+    /// The same for a change of some parts: costs what it touches, but for the OS's routes, which are a list.
+    fn derive_patch(&mut self, map: &NetMap, patch: &Patch) {
+        let routes = Arc::clone(self.peer_configs.routes());
+        let had_unsigned = self.peer_configs.has_unsigned();
         let prefs = self.profiles.prefs();
+        let update = self
+            .peer_configs
+            .patch(&patch.changed, &patch.removed, prefs);
+        let parts = patch.parts;
+        let is_guarded = had_unsigned || self.peer_configs.has_unsigned();
+        if parts.self_node || parts.filter || parts.dns || parts.derp_map || is_guarded {
+            self.derive_settings(Some(map));
+        }
+        if parts.self_node || !Arc::ptr_eq(&routes, self.peer_configs.routes()) {
+            self.derive_router(Some(map));
+        }
+        self.effects.extend(update.map(Effect::EnginePeers));
+    }
+
+    /// All but what grows with the number of peers.
+    fn derive_settings(&mut self, map: Option<&NetMap>) {
+        let prefs = self.profiles.prefs();
+        let is_refused = map.is_some_and(|map| {
+            derive::filter::admits_unsigned(map, self.peer_configs.unsigned(&map.peers))
+        });
         let network = map.map(|map| Network {
             self_addresses: derive::peers::addresses(&map.self_node),
-            peers: derive::peers::peers(map, prefs),
-            filter: derive::filter::filter(map, prefs),
+            filter: derive::filter::filter(map, prefs, is_refused),
             derp_map: Some(Arc::clone(&map.derp_map)),
             peerapi_port_v4: self.peerapi_ports.0,
             peerapi_port_v6: self.peerapi_ports.1,
         });
         let network = network.unwrap_or_default();
-        self.health.facts.filter_refused = map.is_some_and(derive::filter::admits_unsigned);
-        let router = map.map(|map| derive::router::router(map, prefs, &network.peers));
-        self.asked.router.want = router.unwrap_or_default();
+        self.health.facts.filter_refused = is_refused;
         self.asked.dns.want = map
             .map(|map| derive::dns::dns(map, prefs))
             .unwrap_or_default();
@@ -457,9 +529,23 @@ impl Backend {
         }
     }
 
+    fn derive_router(&mut self, map: Option<&NetMap>) {
+        let prefs = self.profiles.prefs();
+        let router = map.map(|map| derive::router::router(map, prefs, self.peer_configs.routes()));
+        self.asked.router.want = router.unwrap_or_default();
+    }
+
     /// What is configured follows from what changed: it must be derived anew.
     pub(crate) fn mark_stale(&mut self) {
         self.is_stale = true;
+    }
+
+    /// The same for a change of the tailnet. One that comes before the last was derived makes everything stale.
+    pub(crate) fn mark_changed(&mut self, change: NetMapChange) {
+        match change {
+            NetMapChange::Patch(patch) if self.patch.is_none() => self.patch = Some(patch),
+            _ => self.is_stale = true,
+        }
     }
 
     fn publish(&mut self, at: &Moment<'_>) {
@@ -493,6 +579,7 @@ impl Backend {
             profile: reuse(&old.profile, self.profiles.current().clone()),
             profiles: reuse(&old.profiles, self.profiles.list()),
             netmap: self.netmap.clone(),
+            routes: Arc::clone(self.peer_configs.routes()),
             auth_url: auth_url.map(|page| page.url.clone()).unwrap_or_default(),
             health: Arc::clone(&self.shown_health),
             health_texts: reuse(&old.health_texts, self.health.texts(at.now)),

@@ -65,7 +65,13 @@ impl Backend {
 
     fn choose_key(&self, persist: &Persist, new_key: bool, at: &mut Moment<'_>) -> Trying {
         let old = &persist.private_node_key;
-        let is_new = new_key || self.key_expired || old.is_zero();
+        // A key that was registered since is not the one that has run out.
+        let is_expired = self.key_expired
+            && self
+                .netmap
+                .as_ref()
+                .is_none_or(|map| map.node_key() == old.public());
+        let is_new = new_key || is_expired || old.is_zero();
         let lock_key = match persist.network_lock_key.is_zero() {
             true => LockPrivate::generate(at.rng),
             false => persist.network_lock_key.clone(),
@@ -230,7 +236,6 @@ impl Backend {
         session.phase = Phase::Idle;
         session.reset_auth_url();
         self.health.facts.login_error = None;
-        self.key_expired = false;
         self.finish_login(was_waiting);
 
         let mut persist = prefs.persist.as_deref().cloned().unwrap_or_default();
@@ -322,12 +327,13 @@ impl Backend {
             self.finish_login(false);
         }
         let old = self.netmap.replace(Arc::clone(&map));
+        let change = since_ours(change, old.as_deref());
         self.learn_identity(&map, at);
 
         self.health.facts.control_messages = self.allowed_messages(&map);
         self.health.facts.derp_map = Some(Arc::clone(&map.derp_map));
-        self.mark_stale();
         self.tell_netmap(&change, old.as_deref());
+        self.mark_changed(change);
         self.evaluate(at);
     }
 
@@ -414,6 +420,19 @@ impl Backend {
         if let Some(id) = id {
             self.reply(id, Ok(crate::Answer::Done));
         }
+    }
+}
+
+/// A change as it is from our last map on. A stream knows its own maps only, and not that keys ran out here meanwhile, or
+/// that its first map never came to be used.
+fn since_ours(change: NetMapChange, ours: Option<&NetMap>) -> NetMapChange {
+    match (change, ours) {
+        (NetMapChange::Patch(mut patch), Some(ours)) => {
+            (patch.changed, patch.removed) = patch.map.peers.since(&ours.peers);
+            NetMapChange::Patch(patch)
+        }
+        (NetMapChange::Patch(patch), None) => NetMapChange::Full(patch.map),
+        (full, _) => full,
     }
 }
 

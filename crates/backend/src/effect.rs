@@ -8,8 +8,9 @@ use host::{DnsConfig, PeerConfig, RouterConfig};
 use ipn::Notify;
 use ipnet::IpNet;
 use keys::{LockPublic, MachinePrivate, NodePrivate, NodePublic};
+use packet::PeerId;
 use tailcfg::go::Secret;
-use tailcfg::{FilterRule, Hostinfo};
+use tailcfg::{FilterRule, Hostinfo, PeerChange};
 use zeroize::Zeroizing;
 
 use crate::{Answer, ClientId, CommandError, CommandId};
@@ -21,8 +22,10 @@ pub enum Effect {
     Control(ControlEffect),
     /// The packet engine's identity; `None` takes it away, and with it every session.
     EngineKeys(Option<NodePrivate>),
-    /// The tailnet as the packet engine should see it; an empty one when we are off.
+    /// The tailnet as the packet engine should see it, but for its peers; an empty one when we are off.
     EngineNetwork(Arc<Network>),
+    /// The peers that the packet engine may exchange packets with.
+    EnginePeers(PeersUpdate),
     /// Whether the engine should choose a home relay and keep its link.
     EngineDerp(bool),
     /// OS routing; answer with [`Event::Applied`](crate::Event::Applied). Latest wins.
@@ -89,6 +92,8 @@ pub enum ControlEffect {
     },
     /// End the long poll.
     StopMap,
+    /// A peer told us something of itself: let it find its place among what the server says.
+    Learned(Box<PeerChange>),
     /// What to say of this node has changed: send it as soon as there is a long poll, and in every request from now on.
     Update {
         /// What to say, network included.
@@ -113,13 +118,25 @@ pub struct Login {
     pub ephemeral: bool,
 }
 
-/// The tailnet as the packet engine should see it. The default lets nothing through.
+/// How the peers of the packet engine change.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PeersUpdate {
+    /// These, and no others.
+    All(Vec<Arc<PeerConfig>>),
+    /// Some of them.
+    Patch {
+        /// New, or other than before.
+        changed: Vec<Arc<PeerConfig>>,
+        /// No longer there.
+        removed: Vec<PeerId>,
+    },
+}
+
+/// The tailnet as the packet engine should see it, but for its peers. The default lets nothing through.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Network {
     /// Our own addresses, IPv4 first.
     pub self_addresses: Vec<IpAddr>,
-    /// The peers that packets can be exchanged with.
-    pub peers: Vec<PeerConfig>,
     /// What may come in.
     pub filter: FilterConfig,
     /// The relays; `None` while none are known.

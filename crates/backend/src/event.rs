@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use ipn::{MaskedPrefs, Options, Prefs};
+use keys::DiscoPublic;
 use netmap::NetMapChange;
+use packet::PeerId;
 use tailcfg::{ClientVersion, Hostinfo, NetInfo, UserProfile};
 
 /// Something happened.
@@ -203,6 +205,13 @@ pub enum EngineEvent {
     NetInfo(Box<NetInfo>),
     /// Whether no UDP socket could be bound.
     Udp4Unbound(bool),
+    /// A peer told us its disco key inside the tunnel.
+    DiscoAdvertised {
+        /// Whose packet it was.
+        peer: PeerId,
+        /// The key.
+        key: DiscoPublic,
+    },
 }
 
 /// What can be applied to the machine.

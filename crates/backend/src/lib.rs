@@ -23,7 +23,8 @@ mod snapshot;
 pub mod status;
 
 pub use backend::{Backend, Stored};
-pub use effect::{ControlEffect, Effect, FilterConfig, Login, Network};
+pub use derive::routes::Routes;
+pub use effect::{ControlEffect, Effect, FilterConfig, Login, Network, PeersUpdate};
 pub use event::{
     Answer, ClientId, Command, CommandError, CommandId, ControlEvent, EngineEvent, Event,
     Registered, Target,

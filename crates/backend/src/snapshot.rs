@@ -9,6 +9,8 @@ use keys::NodePublic;
 use netmap::NetMap;
 use tailcfg::{ClientVersion, Hostinfo};
 
+use crate::Routes;
+
 /// The brain after one event. Holds no secret.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -24,6 +26,8 @@ pub struct Snapshot {
     pub profiles: Arc<Vec<LoginProfile>>,
     /// The tailnet, if it is known.
     pub netmap: Option<Arc<NetMap>>,
+    /// Which peer gets packets for which destination, by the user's wishes too.
+    pub routes: Arc<Routes>,
     /// The page where a login goes on; empty if there is none.
     pub auth_url: String,
     /// The health warnings that are shown.

@@ -121,9 +121,14 @@ impl Engine {
         self.command(Command::SetNetwork(network));
     }
 
+    /// Replaces all peers of the network, and nothing else of it.
+    pub fn set_peers(&self, peers: Vec<Arc<PeerConfig>>) {
+        self.command(Command::SetPeers(peers));
+    }
+
     /// Adds or replaces one peer of the network.
-    pub fn upsert_peer(&self, peer: PeerConfig) {
-        self.command(Command::UpsertPeer(Box::new(peer)));
+    pub fn upsert_peer(&self, peer: Arc<PeerConfig>) {
+        self.command(Command::UpsertPeer(peer));
     }
 
     /// Removes one peer of the network.

@@ -12,8 +12,8 @@ use host::PeerConfig;
 pub struct Network {
     /// Our own addresses.
     pub self_addresses: Vec<IpAddr>,
-    /// All peers.
-    pub peers: Vec<PeerConfig>,
+    /// All peers; `None` leaves those that there are.
+    pub peers: Option<Vec<Arc<PeerConfig>>>,
     /// The relays; `None` turns them off.
     pub derp_map: Option<Arc<DerpMap>>,
     /// What may come in.

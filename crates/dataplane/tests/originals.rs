@@ -67,6 +67,7 @@ fn network(map: &NetMap, flows: &Arc<Flows>) -> Network {
         sources: peer.allowed_ips.to_vec(),
         routes: peer.allowed_ips.to_vec(),
         jailed: peer.is_jailed,
+        masquerade: host::Masquerade::default(),
     });
     let (rules, problems) = Rules::parse(&map.filter_rules);
     assert_eq!(problems, []);
@@ -78,7 +79,7 @@ fn network(map: &NetMap, flows: &Arc<Flows>) -> Network {
             .iter()
             .map(|net| net.addr())
             .collect(),
-        peers: peers.collect(),
+        peers: Some(peers.map(Arc::new).collect()),
         derp_map: Some(map.derp_map.clone()),
         firewall: Firewall {
             filter: Some(Arc::new(Filter::new(rules, local, flows.clone()))),
@@ -106,6 +107,7 @@ impl Joined {
             force_443: false,
             disco_key: engine.disco_key(),
             c2n: C2nRouter::new(),
+            dial_plan: control::DialPlan::default(),
         })
         .unwrap();
         let client = Arc::new(client);

@@ -102,6 +102,7 @@ impl World {
             sources: Vec::new(),
             routes: Vec::new(),
             jailed: false,
+            masquerade: host::Masquerade::default(),
         });
     }
 

@@ -1,7 +1,7 @@
 //! What we ask of the machine's network, as plain values, and the traits that do it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -31,6 +31,27 @@ pub struct PeerConfig {
     pub routes: Vec<IpNet>,
     /// Whether it may only answer us (`IsJailed`).
     pub jailed: bool,
+    /// By which addresses it knows us, if not by our own.
+    pub masquerade: Masquerade,
+}
+
+/// By which addresses a peer knows us, if not by our own: what goes to it comes from there, and what it sends goes there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Masquerade {
+    /// In place of our IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// In place of our IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl Masquerade {
+    /// What stands for our address of the family of `like`.
+    pub fn of(self, like: IpAddr) -> Option<IpAddr> {
+        match like {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
 }
 
 /// What the OS routing should look like. The default, empty value means: nothing of ours.

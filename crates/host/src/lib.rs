@@ -10,8 +10,8 @@ mod state;
 
 pub use clock::{Clock, Instant, Wall};
 pub use config::{
-    Applied, DnsConfig, DnsConfigurator, Egress, LinkDelta, LinkMonitor, LinkState, PeerConfig,
-    Router, RouterConfig, os_socket,
+    Applied, DnsConfig, DnsConfigurator, Egress, LinkDelta, LinkMonitor, LinkState, Masquerade,
+    PeerConfig, Router, RouterConfig, os_socket,
 };
 pub use io::{
     Batch, Csum, DropCounts, Ecn, Gso, GsoKind, Offload, Sent, SocketId, Tun, TunQueue, TunRx,

@@ -123,6 +123,22 @@ impl Peers {
         }
     }
 
+    /// How this differs from an older copy: the peers that are new or changed, and those that are gone, in the order of
+    /// their numbers. Costs as much as was changed since.
+    #[must_use]
+    pub fn since(&self, old: &Self) -> (Vec<Arc<Peer>>, Vec<PeerId>) {
+        let mut changed = Vec::new();
+        let mut removed = Vec::new();
+        for (id, was, is) in self.by_id.since(&old.by_id) {
+            match (was, is) {
+                (_, None) => removed.push(*id),
+                (Some(was), Some(is)) if Arc::ptr_eq(was, is) || was == is => {}
+                (_, Some(is)) => changed.push(Arc::clone(is)),
+            }
+        }
+        (changed, removed)
+    }
+
     /// When the next key runs out, and whose.
     #[must_use]
     pub fn next_expiry(&self) -> Option<(GoTime, PeerId)> {

@@ -282,16 +282,14 @@ impl MapSession {
         if touched.all || map.locked != old.locked {
             return Some(self.publish_full(map, now));
         }
-        let (mut changed, removed) = match map.locked {
-            true => (Vec::new(), Vec::new()),
-            false => self.carry_over(&touched.ids, &old.peers, &mut map.peers),
-        };
-        for peer in map.expire_due(now) {
-            changed.retain(|other: &Arc<Peer>| other.id != peer.id);
-            changed.push(peer);
+        if !map.locked && parts.clock {
+            // Whom the other clock made expire may be back.
+            map.peers = self.peers.clone();
+        } else if !map.locked {
+            self.carry_over(&touched.ids, &mut map.peers);
         }
-        changed.retain(|peer| old.peers.get(peer.id) != Some(peer));
-        changed.sort_by_key(|peer| peer.id);
+        map.expire_due(now);
+        let (changed, removed) = map.peers.since(&old.peers);
         if changed.is_empty() && removed.is_empty() && parts.is_none() {
             return None;
         }
@@ -317,35 +315,19 @@ impl MapSession {
     }
 
     /// Copies touched peers into the published table.
-    fn carry_over(
-        &self,
-        ids: &BTreeSet<PeerId>,
-        old: &Peers,
-        published: &mut Peers,
-    ) -> (Vec<Arc<Peer>>, Vec<PeerId>) {
-        let mut changed = Vec::new();
-        let mut removed = Vec::new();
+    fn carry_over(&self, ids: &BTreeSet<PeerId>, published: &mut Peers) {
         for id in ids {
             match self.peers.get(*id) {
-                Some(peer) => {
-                    published.insert(Arc::clone(peer));
-                    changed.push(Arc::clone(peer));
-                }
-                None => {
-                    published.remove(*id);
-                    if old.get(*id).is_some() {
-                        removed.push(*id);
-                    }
-                }
+                Some(peer) => drop(published.insert(Arc::clone(peer))),
+                None => drop(published.remove(*id)),
             }
         }
-        (changed, removed)
     }
 
-    /// Signatures are not verified here, so in a locked tailnet nobody can be trusted.
+    /// Signatures are not verified here, so in a locked tailnet nobody can be trusted. A server that speaks of a lock and
+    /// does not say that it is off has one, whatever the head.
     fn is_locked(&self) -> bool {
-        let lock = self.lock.as_ref();
-        lock.is_some_and(|lock| !lock.disabled && !lock.head.is_empty())
+        self.lock.as_ref().is_some_and(|lock| !lock.disabled)
     }
 }
 

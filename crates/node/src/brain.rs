@@ -158,6 +158,10 @@ impl Hands {
                 self.engine.set_network(&network);
                 None
             }
+            Effect::EnginePeers(update) => {
+                self.engine.set_peers(update);
+                None
+            }
             Effect::EngineDerp(running) => {
                 self.engine.set_derp_running(running);
                 None

@@ -7,6 +7,7 @@ use backend::{ClientId, ControlEffect, ControlEvent, Event, Registered};
 use control::{Client, ClientConfig, LoginRequest, MapParams};
 use dataplane::{Engine, PingKind, PingRequest};
 use keys::DiscoPublic;
+use metrics::UserMetrics;
 use rt::Task;
 use tokio::sync::{Notify as Signal, mpsc};
 use transport::Dialer;
@@ -23,6 +24,9 @@ pub(crate) struct ControlRunner {
     brain: BrainHandle,
     engine: Engine,
     force_443: bool,
+    metrics: Arc<UserMetrics>,
+    /// Survives the clients.
+    dial_plan: control::DialPlan,
     running: Option<Running>,
 }
 
@@ -38,6 +42,7 @@ impl ControlRunner {
         brain: BrainHandle,
         engine: Engine,
         force_443: bool,
+        metrics: Arc<UserMetrics>,
     ) -> Self {
         let disco_key = engine.disco_key();
         Self {
@@ -46,6 +51,8 @@ impl ControlRunner {
             brain,
             engine,
             force_443,
+            metrics,
+            dial_plan: control::DialPlan::default(),
             running: None,
         }
     }
@@ -65,7 +72,8 @@ impl ControlRunner {
                     paused,
                     force_443: self.force_443,
                     disco_key: self.disco_key,
-                    c2n: control::C2nRouter::new(),
+                    c2n: crate::c2n::router(&self.brain, &self.metrics),
+                    dial_plan: self.dial_plan.clone(),
                 };
                 self.start(client, config);
             }
@@ -173,6 +181,7 @@ fn tell(client: &Client, engine: &Engine, effect: ControlEffect) {
         }
         ControlEffect::StopMap => client.stop_map(),
         ControlEffect::Update { hostinfo } => client.set_hostinfo(hostinfo),
+        ControlEffect::Learned(change) => client.learn(*change),
         // Handled by the runner itself.
         ControlEffect::Start { .. } | ControlEffect::Shutdown => {}
     }

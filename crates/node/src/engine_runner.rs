@@ -2,21 +2,18 @@
 
 use std::sync::Arc;
 
-use backend::{EngineEvent, Event};
+use backend::{EngineEvent, Event, PeersUpdate};
 use dataplane::{Engine, Events, Firewall, Network, NodeCaps};
 use filter::{Filter, Flows, LocalSet, Rules};
 use keys::NodePrivate;
-use packet::PrefixMap;
 use tailcfg::FilterRule;
 
 use crate::brain::BrainHandle;
-use crate::userdial::Routes;
 
 /// The brain's hand on the engine.
 pub(crate) struct EngineRunner {
     engine: Engine,
     brain: BrainHandle,
-    routes: Routes,
     /// Replies to what we have sent come in whatever becomes of the rules; with shields up they are counted apart.
     flows: Arc<Flows>,
     shielded_flows: Arc<Flows>,
@@ -24,11 +21,10 @@ pub(crate) struct EngineRunner {
 }
 
 impl EngineRunner {
-    pub(crate) fn new(engine: Engine, brain: BrainHandle, routes: Routes) -> Self {
+    pub(crate) fn new(engine: Engine, brain: BrainHandle) -> Self {
         Self {
             engine,
             brain,
-            routes,
             flows: Arc::new(Flows::new()),
             shielded_flows: Arc::new(Flows::new()),
             rules: None,
@@ -44,22 +40,29 @@ impl EngineRunner {
     }
 
     pub(crate) fn set_network(&mut self, wanted: &backend::Network) {
-        let mut routes = PrefixMap::new();
-        for peer in &wanted.peers {
-            for net in &peer.routes {
-                routes.insert(*net, peer.id);
-            }
-        }
-        self.routes.store(Arc::new(routes));
         let firewall = self.firewall(&wanted.filter);
         self.engine.set_network(Some(Arc::new(Network {
             self_addresses: wanted.self_addresses.clone(),
-            peers: wanted.peers.clone(),
+            peers: None,
             derp_map: wanted.derp_map.clone(),
             firewall,
             peerapi_port_v4: wanted.peerapi_port_v4,
             peerapi_port_v6: wanted.peerapi_port_v6,
         })));
+    }
+
+    pub(crate) fn set_peers(&self, update: PeersUpdate) {
+        match update {
+            PeersUpdate::All(peers) => self.engine.set_peers(peers),
+            PeersUpdate::Patch { changed, removed } => {
+                for id in removed {
+                    self.engine.remove_peer(id);
+                }
+                for peer in changed {
+                    self.engine.upsert_peer(peer);
+                }
+            }
+        }
     }
 
     fn firewall(&mut self, wanted: &backend::FilterConfig) -> Firewall {
@@ -126,7 +129,9 @@ async fn translate(event: dataplane::EngineEvent, engine: &Engine) -> Vec<Engine
         dataplane::EngineEvent::NetInfo(info) => {
             vec![EngineEvent::NetInfo(Box::new(net_info(info)))]
         }
-        dataplane::EngineEvent::DiscoAdvertised { .. } => Vec::new(),
+        dataplane::EngineEvent::DiscoAdvertised { peer, key } => {
+            vec![EngineEvent::DiscoAdvertised { peer, key }]
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 mod api;
 mod brain;
 mod bus;
+mod c2n;
 mod control_runner;
 mod dial;
 mod engine_runner;

@@ -6,12 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use backend::Backend;
 use dataplane::{Engine, EngineConfig, RelayDialer};
 use host::{DnsConfigurator, LinkMonitor, Router, StateStore, UdpBinder};
 use metrics::UserMetrics;
-use packet::PrefixMap;
 use rt::Task;
 use tailcfg::Hostinfo;
 use tokio::sync::{Notify as Signal, oneshot};
@@ -26,7 +24,7 @@ use crate::engine_runner::{self, EngineRunner};
 use crate::incoming::{self, ProxyMap};
 use crate::links;
 use crate::status::StatusReader;
-use crate::userdial::{Routes, UserDial};
+use crate::userdial::UserDial;
 use crate::{Feature, FeatureHost, LogTap, Registry};
 
 /// How long requests in progress may take at the end.
@@ -169,7 +167,6 @@ impl Node {
 
         let backend = Backend::new(read_store(&*host.store)?, host.hostinfo);
         let (brain, mailbox) = brain::channel(backend.snapshot());
-        let routes: Routes = Arc::new(ArcSwap::from_pointee(PrefixMap::new()));
         let bus = Bus::default();
         let proxy_map = ProxyMap::default();
         let hands = Hands {
@@ -179,8 +176,9 @@ impl Node {
                 brain.clone(),
                 engine.clone(),
                 force_443,
+                Arc::clone(&metrics),
             ),
-            engine: EngineRunner::new(engine.clone(), brain.clone(), Arc::clone(&routes)),
+            engine: EngineRunner::new(engine.clone(), brain.clone()),
             router: host.router,
             dns: host.dns,
             bus: bus.clone(),
@@ -192,7 +190,6 @@ impl Node {
         let dial = UserDial {
             brain: brain.clone(),
             flows: engine.dialer().clone(),
-            routes,
             system: dialer,
         };
         let feature_host = FeatureHost {

@@ -5,10 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use host::BoxFuture;
 use ipn::State;
-use packet::{PeerId, PrefixMap, addr};
+use packet::addr;
 use transport::Dialer;
 
 use crate::brain::BrainHandle;
@@ -17,15 +16,11 @@ use crate::{DatagramFlow, Dial, Stream};
 /// How long a connection waits for a node that is coming up.
 const COMING_UP: Duration = Duration::from_secs(4);
 
-/// Which destinations go through the tunnel; replaced whole with every network map.
-pub(crate) type Routes = Arc<ArcSwap<PrefixMap<PeerId>>>;
-
 /// Opens connections as a user of this node would.
 #[derive(Clone)]
 pub(crate) struct UserDial {
     pub(crate) brain: BrainHandle,
     pub(crate) flows: dataplane::Dialer,
-    pub(crate) routes: Routes,
     pub(crate) system: Arc<Dialer>,
 }
 
@@ -108,7 +103,8 @@ impl UserDial {
     }
 
     fn way_to(&self, ips: &[IpAddr], port: u16) -> Way {
-        let routes = self.routes.load();
+        let snapshot = self.brain.snapshot();
+        let routes = &snapshot.routes;
         match ips.iter().find(|ip| routes.lookup(**ip).is_some()) {
             Some(ip) => Way::Tunnel((*ip, port).into()),
             None => Way::System(ips.iter().map(|ip| (*ip, port).into()).collect()),

@@ -113,6 +113,7 @@ impl Tailnet {
             force_443: false,
             disco_key: keys::DiscoPublic::ZERO,
             c2n: control::C2nRouter::new(),
+            dial_plan: control::DialPlan::default(),
         })?;
         client.login(control::LoginRequest {
             node_key: NodePrivate::generate(rng).public(),

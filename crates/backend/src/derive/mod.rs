@@ -5,3 +5,4 @@ pub(crate) mod filter;
 pub(crate) mod hostinfo;
 pub(crate) mod peers;
 pub(crate) mod router;
+pub(crate) mod routes;

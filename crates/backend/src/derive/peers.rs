@@ -1,45 +1,166 @@
 //! Which packets go to and may come from which peer.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use host::PeerConfig;
+use host::{Masquerade, PeerConfig};
 use ipn::Prefs;
 use ipnet::IpNet;
-use netmap::{NetMap, Peer};
+use netmap::{ChunkMap, NetMap, Peer, Peers};
 use packet::PeerId;
 use packet::addr::is_tailscale_ip;
 
-/// The peers that packets can be exchanged with, by number.
+use super::routes::Routes;
+use crate::PeersUpdate;
+
+/// The peers that packets can be exchanged with. Keeps what it derived, so that a change of a few peers costs those few.
 ///
 /// A prefix that several peers may route goes to the lowest number, and the others may still send from it: what may come
 /// from a peer and what goes to it are two questions.
-pub(crate) fn peers(map: &NetMap, prefs: &Prefs) -> Vec<PeerConfig> {
-    let eligible: Vec<(&Peer, Vec<IpNet>)> = map
-        .peers
-        .iter()
-        .filter(|peer| can_be_reached(peer))
-        .map(|peer| (&**peer, prefixes(peer, prefs)))
-        .collect();
-    let mut owners: BTreeMap<IpNet, PeerId> = BTreeMap::new();
-    for (peer, prefixes) in &eligible {
-        for prefix in prefixes {
-            // Peers come by number, so the first has the lowest.
-            owners.entry(*prefix).or_insert(peer.id);
-        }
-    }
-    eligible
-        .into_iter()
-        .map(|(peer, sources)| config(peer, sources, &owners))
-        .collect()
+#[derive(Debug, Default)]
+pub(crate) struct PeerConfigs {
+    configs: ChunkMap<PeerId, Arc<PeerConfig>>,
+    routes: Arc<Routes>,
+    /// Peers that tailnet lock does not vouch for.
+    unsigned: BTreeSet<PeerId>,
 }
 
-fn config(peer: &Peer, sources: Vec<IpNet>, owners: &BTreeMap<IpNet, PeerId>) -> PeerConfig {
-    let routes = sources
-        .iter()
-        .filter(|prefix| owners.get(prefix) == Some(&peer.id))
-        .copied()
-        .collect();
+impl PeerConfigs {
+    pub(crate) fn routes(&self) -> &Arc<Routes> {
+        &self.routes
+    }
+
+    /// Whether there are any peers that tailnet lock does not vouch for.
+    pub(crate) fn has_unsigned(&self) -> bool {
+        !self.unsigned.is_empty()
+    }
+
+    /// The peers that tailnet lock does not vouch for.
+    pub(crate) fn unsigned<'a>(&'a self, peers: &'a Peers) -> impl Iterator<Item = &'a Peer> {
+        self.unsigned
+            .iter()
+            .filter_map(|id| peers.get(*id).map(|peer| &**peer))
+    }
+
+    /// Derives all anew; without a tailnet, nothing. `None` if it is as before.
+    pub(crate) fn rebuild(&mut self, map: Option<&NetMap>, prefs: &Prefs) -> Option<PeersUpdate> {
+        let mut fresh = Self::default();
+        let mut touched = BTreeSet::new();
+        for peer in map.iter().flat_map(|map| map.peers.iter()) {
+            fresh.put(peer, prefs, &mut touched);
+        }
+        fresh.settle(&touched, &self.configs);
+        let is_same = fresh.configs == self.configs;
+        *self = fresh;
+        (!is_same).then(|| PeersUpdate::All(self.configs.values().cloned().collect()))
+    }
+
+    /// Takes a change of a few peers. `None` if nothing follows from it.
+    pub(crate) fn patch(
+        &mut self,
+        changed: &[Arc<Peer>],
+        removed: &[PeerId],
+        prefs: &Prefs,
+    ) -> Option<PeersUpdate> {
+        let before = self.configs.clone();
+        let mut touched = BTreeSet::new();
+        for id in removed {
+            self.drop_peer(*id, &mut touched);
+        }
+        for peer in changed {
+            self.put(peer, prefs, &mut touched);
+        }
+        self.settle(&touched, &before);
+        let mut now = Vec::new();
+        let mut gone = Vec::new();
+        for id in touched {
+            match (before.get(&id), self.configs.get(&id)) {
+                (Some(_), None) => gone.push(id),
+                (old, Some(new)) if old != Some(new) => now.push(Arc::clone(new)),
+                _ => {}
+            }
+        }
+        (!now.is_empty() || !gone.is_empty()).then_some(PeersUpdate::Patch {
+            changed: now,
+            removed: gone,
+        })
+    }
+
+    /// Takes a peer but for its routes, and notes whose routes may be others now.
+    fn put(&mut self, peer: &Peer, prefs: &Prefs, touched: &mut BTreeSet<PeerId>) {
+        touched.insert(peer.id);
+        if !can_be_reached(peer) {
+            self.drop_peer(peer.id, touched);
+        }
+        if peer.unsigned_peer_api_only {
+            self.unsigned.insert(peer.id);
+        } else {
+            self.unsigned.remove(&peer.id);
+        }
+        if !can_be_reached(peer) {
+            return;
+        }
+        let sources = prefixes(peer, prefs);
+        let old = self.configs.get(&peer.id).map(Arc::clone);
+        let had = old.as_deref().map_or(&[][..], |old| &old.sources);
+        if had != sources {
+            self.move_claims(peer.id, had, &sources, touched);
+        }
+        self.configs
+            .insert(peer.id, Arc::new(config(peer, sources)));
+    }
+
+    fn move_claims(
+        &mut self,
+        id: PeerId,
+        had: &[IpNet],
+        has: &[IpNet],
+        touched: &mut BTreeSet<PeerId>,
+    ) {
+        let routes = Arc::make_mut(&mut self.routes);
+        for net in had.iter().filter(|net| has.binary_search(net).is_err()) {
+            routes.release(*net, id);
+            touched.extend(routes.owner(*net));
+        }
+        for net in has.iter().filter(|net| had.binary_search(net).is_err()) {
+            touched.extend(routes.owner(*net));
+            routes.claim(*net, id);
+        }
+    }
+
+    fn drop_peer(&mut self, id: PeerId, touched: &mut BTreeSet<PeerId>) {
+        touched.insert(id);
+        self.unsigned.remove(&id);
+        if let Some(old) = self.configs.remove(&id) {
+            self.move_claims(id, &old.sources, &[], touched);
+        }
+    }
+
+    /// Gives the touched peers their routes. What comes out as it was `before` is that same value.
+    fn settle(&mut self, touched: &BTreeSet<PeerId>, before: &ChunkMap<PeerId, Arc<PeerConfig>>) {
+        for id in touched {
+            let Some(config) = self.configs.get(id) else {
+                continue;
+            };
+            let owned = config.sources.iter().copied();
+            let routes: Vec<IpNet> = owned
+                .filter(|net| self.routes.owner(*net) == Some(*id))
+                .collect();
+            let mut config = Arc::clone(config);
+            if config.routes != routes {
+                Arc::make_mut(&mut config).routes = routes;
+            }
+            if let Some(old) = before.get(id).filter(|old| ***old == *config) {
+                config = Arc::clone(old);
+            }
+            self.configs.insert(*id, config);
+        }
+    }
+}
+
+/// A peer as if it were the owner of all its prefixes.
+fn config(peer: &Peer, sources: Vec<IpNet>) -> PeerConfig {
     PeerConfig {
         id: peer.id,
         key: peer.key,
@@ -47,9 +168,27 @@ fn config(peer: &Peer, sources: Vec<IpNet>, owners: &BTreeMap<IpNet, PeerId>) ->
         home_derp: peer.home_derp,
         endpoints: peer.endpoints.to_vec(),
         addresses: addresses(peer),
+        routes: sources.clone(),
         sources,
-        routes,
         jailed: peer.is_jailed,
+        masquerade: masquerade(peer),
+    }
+}
+
+/// Addresses of the wrong family mean nothing.
+fn masquerade(peer: &Peer) -> Masquerade {
+    let Some(rare) = &peer.rare else {
+        return Masquerade::default();
+    };
+    Masquerade {
+        v4: match rare.masquerade_v4 {
+            Some(IpAddr::V4(ip)) => Some(ip),
+            _ => None,
+        },
+        v6: match rare.masquerade_v6 {
+            Some(IpAddr::V6(ip)) => Some(ip),
+            _ => None,
+        },
     }
 }
 

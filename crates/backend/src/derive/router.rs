@@ -2,27 +2,29 @@
 
 use std::collections::BTreeSet;
 
-use host::{PeerConfig, RouterConfig};
+use host::RouterConfig;
 use ipn::Prefs;
 use ipnet::IpNet;
 use netmap::NetMap;
 use packet::addr::{CGNAT, ULA, is_tailscale_ip};
 
+use super::routes::Routes;
+
 /// Beyond this many single addresses one route stands for all of them.
 const MAX_SINGLE_ROUTES: usize = 10_000;
 
 /// Addresses and routes for the OS.
-pub(crate) fn router(map: &NetMap, prefs: &Prefs, peers: &[PeerConfig]) -> RouterConfig {
+pub(crate) fn router(map: &NetMap, prefs: &Prefs, peers: &Routes) -> RouterConfig {
     let mut routes: BTreeSet<IpNet> = BTreeSet::new();
     let mut cgnat = Vec::new();
-    for route in peers.iter().flat_map(|peer| &peer.routes) {
+    for route in peers.prefixes() {
         let is_single = route.prefix_len() == route.max_prefix_len();
         if !is_single || !is_tailscale_ip(route.addr()) {
-            routes.insert(*route);
+            routes.insert(route);
         } else if route.addr().is_ipv6() {
             routes.insert(IpNet::V6(ULA));
         } else {
-            cgnat.push(*route);
+            cgnat.push(route);
         }
     }
     if cgnat.len() > MAX_SINGLE_ROUTES {

@@ -2,7 +2,6 @@
 
 use ipnet::IpNet;
 use keys::DiscoPublic;
-use packet::PeerId;
 use tailcfg::go::OptAddr;
 
 use super::*;
@@ -42,13 +41,7 @@ fn world_with(peers: &[Arc<Peer>]) -> World {
 }
 
 fn routes(world: &World, id: i64) -> Vec<IpNet> {
-    let network = world.network.as_ref().unwrap();
-    let peer = network
-        .peers
-        .iter()
-        .find(|peer| peer.id == PeerId(id))
-        .unwrap();
-    peer.routes.clone()
+    world.peers[&PeerId(id)].routes.clone()
 }
 
 #[test]
@@ -68,7 +61,7 @@ fn subnets_and_exits_only_on_request() {
         nets(&["100.64.0.3/32"]),
         "another has it, and host bits mean nothing"
     );
-    let sources = world.network.as_ref().unwrap().peers[1].sources.clone();
+    let sources = world.peers[&PeerId(3)].sources.clone();
     assert_eq!(
         sources,
         nets(&["10.0.0.0/8", "100.64.0.3/32"]),
@@ -105,7 +98,7 @@ fn who_cannot_be_reached_gets_nothing() {
         Arc::new(lost),
         Arc::new(Peer::clone(&peer(3, &[])).into_expired()),
     ]);
-    assert_eq!(world.network.unwrap().peers, []);
+    assert!(world.peers.is_empty());
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod derived;
 mod health;
 mod profiles;
 mod states;
+mod tailnet;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use host::{Instant, Wall};
 use ipn::{MaskedPrefs, Notify, Prefs, State};
 use keys::{NodePrivate, NodePublic};
 use netmap::{NetMap, NetMapChange, Peer};
+use packet::PeerId;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tailcfg::go::{GoTime, Secret};
@@ -31,6 +33,9 @@ pub(super) struct World {
     pub(super) client: ClientId,
     pub(super) login: Option<Login>,
     pub(super) network: Option<Arc<Network>>,
+    pub(super) peers: BTreeMap<PeerId, Arc<host::PeerConfig>>,
+    /// What the engine was told of peers, oldest first.
+    pub(super) updates: Vec<PeersUpdate>,
     pub(super) router: Option<host::RouterConfig>,
     pub(super) key: Option<NodePublic>,
     commands: u64,
@@ -55,6 +60,8 @@ impl World {
             client: ClientId(0),
             login: None,
             network: None,
+            peers: BTreeMap::new(),
+            updates: Vec::new(),
             router: None,
             key: None,
             commands: 0,
@@ -215,6 +222,20 @@ impl World {
                 self.network = Some(network);
                 return None;
             }
+            Effect::EnginePeers(update) => {
+                self.updates.push(update.clone());
+                let (changed, removed) = match update {
+                    PeersUpdate::All(all) => {
+                        self.peers.clear();
+                        (all, Vec::new())
+                    }
+                    PeersUpdate::Patch { changed, removed } => (changed, removed),
+                };
+                self.peers.retain(|id, _| !removed.contains(id));
+                self.peers
+                    .extend(changed.into_iter().map(|peer| (peer.id, peer)));
+                return None;
+            }
             Effect::ApplyRouter(config) => {
                 self.router = Some(config);
                 return None;
@@ -240,6 +261,7 @@ impl World {
             ControlEffect::StartMap { .. } => "StartMap",
             ControlEffect::StopMap => "StopMap",
             ControlEffect::Update { .. } => "Update",
+            ControlEffect::Learned(_) => "Learned",
         }
         .to_owned()
     }

@@ -225,11 +225,21 @@ fn a_new_key_after_the_old_one_ran_out() {
     world.control(ControlEvent::AuthUrl("http://control.example/1".into()));
     assert_eq!(
         world.registered(1, "user1"),
-        ["LoginFinished", "Prefs on", "State Starting", "StartMap"]
+        ["LoginFinished", "Prefs on", "StartMap"]
     );
     assert_eq!(
         world.brain.snapshot().node_key,
         Some(login.node_key.public())
+    );
+    assert_eq!(world.key, None, "the tailnet still knows the old key only");
+    let mut restarted = world.restarted();
+    assert_eq!(world.netmap("node1", 1), ["State Starting"]);
+    assert_eq!(world.key, Some(login.node_key.public()));
+    restarted.send(Event::Boot);
+    assert_eq!(
+        restarted.login.map(|login| login.node_key.public()),
+        world.key,
+        "the new key is not mistaken for the one that has run out"
     );
     assert!(
         world.restarted().brain.node_key() == Some(login.node_key),

@@ -20,7 +20,8 @@ use crate::{EngineStatus, Firewall, Network, PeerStatus, PingError, PingKind, Pi
 pub(crate) enum Command {
     SetKeys(Option<NodePrivate>),
     SetNetwork(Option<Arc<Network>>),
-    UpsertPeer(Box<PeerConfig>),
+    SetPeers(Vec<Arc<PeerConfig>>),
+    UpsertPeer(Arc<PeerConfig>),
     RemovePeer(PeerId),
     SetFirewall(Firewall),
     SetDerpRunning(bool),
@@ -36,7 +37,8 @@ impl Core {
         match command {
             Command::SetKeys(key) => self.set_keys(key),
             Command::SetNetwork(network) => self.set_network(network),
-            Command::UpsertPeer(peer) => self.upsert_peer(*peer),
+            Command::SetPeers(peers) => self.set_peers(peers),
+            Command::UpsertPeer(peer) => self.upsert_peer(peer),
             Command::RemovePeer(id) => self.remove_peer(id),
             Command::SetFirewall(firewall) => self.set_firewall(firewall),
             Command::SetDerpRunning(running) => self.magic.set_running(running, now),
@@ -71,14 +73,13 @@ impl Core {
     }
 
     fn set_network(&mut self, network: Option<Arc<Network>>) {
-        let network = network.map(Arc::unwrap_or_clone).unwrap_or_default();
-        let keep: BTreeSet<PeerId> = network.peers.iter().map(|peer| peer.id).collect();
-        let gone: Vec<PeerId> = self.table.ids().filter(|id| !keep.contains(id)).collect();
-        for id in gone {
-            self.remove_peer(id);
-        }
-        for peer in network.peers {
-            self.upsert_peer(peer);
+        let nothing = || Network {
+            peers: Some(Vec::new()),
+            ..Network::default()
+        };
+        let network = network.map_or_else(nothing, Arc::unwrap_or_clone);
+        if let Some(peers) = network.peers {
+            self.set_peers(peers);
         }
         self.stack.net.set_addresses(&network.self_addresses);
         self.self_addresses = network.self_addresses;
@@ -94,7 +95,18 @@ impl Core {
         self.guard.caps = firewall.caps;
     }
 
-    fn upsert_peer(&mut self, peer: PeerConfig) {
+    fn set_peers(&mut self, peers: Vec<Arc<PeerConfig>>) {
+        let keep: BTreeSet<PeerId> = peers.iter().map(|peer| peer.id).collect();
+        let gone: Vec<PeerId> = self.table.ids().filter(|id| !keep.contains(id)).collect();
+        for id in gone {
+            self.remove_peer(id);
+        }
+        for peer in peers {
+            self.upsert_peer(peer);
+        }
+    }
+
+    fn upsert_peer(&mut self, peer: Arc<PeerConfig>) {
         let id = peer.id;
         self.magic.upsert_peer(&peer);
         if self.table.upsert(peer) {

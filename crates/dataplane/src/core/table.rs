@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use host::PeerConfig;
 use ipnet::IpNet;
@@ -10,13 +11,13 @@ use packet::{PeerId, PrefixMap};
 /// All peers, by id and destination.
 #[derive(Debug, Default)]
 pub(crate) struct PeerTable {
-    by_id: BTreeMap<PeerId, PeerConfig>,
+    by_id: BTreeMap<PeerId, Arc<PeerConfig>>,
     routes: PrefixMap<PeerId>,
 }
 
 impl PeerTable {
     pub(crate) fn get(&self, id: PeerId) -> Option<&PeerConfig> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(|peer| &**peer)
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = PeerId> + '_ {
@@ -29,7 +30,7 @@ impl PeerTable {
     }
 
     /// Adds or replaces a peer. Says whether the one with this id had another key, and is thus another node.
-    pub(crate) fn upsert(&mut self, config: PeerConfig) -> bool {
+    pub(crate) fn upsert(&mut self, config: Arc<PeerConfig>) -> bool {
         if self.by_id.get(&config.id) == Some(&config) {
             return false;
         }
@@ -43,7 +44,7 @@ impl PeerTable {
     }
 
     /// Removes a peer. What only it routed leads nowhere then, or to another peer with the same prefix.
-    pub(crate) fn remove(&mut self, id: PeerId) -> Option<PeerConfig> {
+    pub(crate) fn remove(&mut self, id: PeerId) -> Option<Arc<PeerConfig>> {
         let old = self.by_id.remove(&id)?;
         for net in old.routes.iter().map(IpNet::trunc) {
             if self.routes.get(&net) == Some(&id) {

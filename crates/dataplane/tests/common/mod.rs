@@ -94,7 +94,7 @@ pub(crate) async fn nodes(count: usize, map: &Arc<DerpMap>) -> Vec<Node> {
         let others = peers.iter().filter(|peer| peer.id != id(index));
         let network = Network {
             self_addresses: vec![ip(index)],
-            peers: others.cloned().collect(),
+            peers: Some(others.cloned().map(Arc::new).collect()),
             derp_map: Some(map.clone()),
             firewall: allow_all(index),
             ..Network::default()
@@ -160,6 +160,7 @@ pub(crate) fn peer(index: usize, node: &Node) -> PeerConfig {
         sources: vec![host],
         routes: vec![host],
         jailed: false,
+        masquerade: host::Masquerade::default(),
     }
 }
 

@@ -138,6 +138,7 @@ impl World {
             sources: Vec::new(),
             routes: Vec::new(),
             jailed: false,
+            masquerade: host::Masquerade::default(),
         }
     }
 

@@ -1,4 +1,5 @@
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use metrics::{DropReason, Path};
@@ -191,7 +192,7 @@ fn a_restarted_peer_that_speaks_first_is_reached_without_control() {
     // Control follows, and must not cost the fresh session.
     let handshake = world.status(0).peers[&world.nodes[1].key.public()].last_handshake;
     let peer = world.peer(1);
-    world.command(0, Command::UpsertPeer(Box::new(peer)));
+    world.command(0, Command::UpsertPeer(Arc::new(peer)));
     assert_eq!(
         world.status(0).peers[&world.nodes[1].key.public()].last_handshake,
         handshake
@@ -212,7 +213,7 @@ fn a_peer_with_a_new_key_is_a_new_peer() {
         "the old key reaches nobody"
     );
     let peer = world.peer(1);
-    world.command(0, Command::UpsertPeer(Box::new(peer)));
+    world.command(0, Command::UpsertPeer(Arc::new(peer)));
     world.run(SEC);
     world.ping(0, 1, PingKind::Icmp, SEC * 6).unwrap().unwrap();
 }
@@ -441,7 +442,7 @@ fn a_jailed_peer_may_only_answer() {
     let mut world = World::new(2);
     let mut peer = world.peer(0);
     peer.jailed = true;
-    world.command(1, Command::UpsertPeer(Box::new(peer)));
+    world.command(1, Command::UpsertPeer(Arc::new(peer)));
     assert_eq!(world.ping(0, 1, PingKind::Icmp, SEC), None);
     world.send_ip(0, &tcp_syn(0, 1, 80));
     world.run(SEC);

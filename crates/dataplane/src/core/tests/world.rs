@@ -135,7 +135,7 @@ impl World {
         if tell_others {
             for other in (0..self.nodes.len()).filter(|other| *other != node) {
                 let peer = self.peer(node);
-                self.command(other, Command::UpsertPeer(Box::new(peer)));
+                self.command(other, Command::UpsertPeer(Arc::new(peer)));
             }
         }
     }
@@ -152,6 +152,7 @@ impl World {
             sources: vec![host],
             routes: vec![host],
             jailed: false,
+            masquerade: host::Masquerade::default(),
         }
     }
 
@@ -173,7 +174,7 @@ impl World {
         let others = (0..self.nodes.len()).filter(|other| *other != node);
         Network {
             self_addresses: vec![ip(node)],
-            peers: others.map(|other| self.peer(other)).collect(),
+            peers: Some(others.map(|other| Arc::new(self.peer(other))).collect()),
             derp_map: Some(Arc::new(map)),
             firewall: self.firewall(node, &[FilterRule::allow_all()]),
             peerapi_port_v4: 0,
