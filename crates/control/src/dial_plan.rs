@@ -17,7 +17,14 @@ const TOTAL_MAX: Duration = Duration::from_secs(60);
 
 /// The last plan of a server. Outlives the client: the next one with the same server starts with it. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct DialPlan(Arc<Mutex<Option<(String, Vec<Candidate>)>>>);
+pub struct DialPlan(Arc<Mutex<Option<Stored>>>);
+
+#[derive(Debug, Clone)]
+struct Stored {
+    /// Which server said so.
+    of: String,
+    candidates: Vec<Candidate>,
+}
 
 /// One way to the server. Where it leads needs no trust: the handshake proves who is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +41,10 @@ impl DialPlan {
     pub(crate) fn store(&self, url: &ServerUrl, plan: &ControlDialPlan) {
         let candidates = candidates(plan);
         if let Ok(mut stored) = self.0.lock() {
-            *stored = (!candidates.is_empty()).then(|| (url.authority().to_owned(), candidates));
+            *stored = (!candidates.is_empty()).then(|| Stored {
+                of: url.authority().to_owned(),
+                candidates,
+            });
         }
     }
 
@@ -42,8 +52,8 @@ impl DialPlan {
     pub(crate) fn load(&self, url: &ServerUrl) -> Vec<Candidate> {
         let stored = self.0.lock().ok().and_then(|stored| stored.clone());
         stored
-            .filter(|(of, _)| of == url.authority())
-            .map(|(_, candidates)| candidates)
+            .filter(|stored| stored.of == url.authority())
+            .map(|stored| stored.candidates)
             .unwrap_or_default()
     }
 }

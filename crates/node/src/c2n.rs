@@ -186,7 +186,7 @@ fn shown(map: Option<&NetMap>, omitted: &[String]) -> Value {
 }
 
 /// Wire types always have a JSON form.
-fn value(part: &impl serde::Serialize) -> Value {
+fn value<T: serde::Serialize + ?Sized>(part: &T) -> Value {
     serde_json::to_value(part).unwrap_or_default()
 }
 
