@@ -65,8 +65,11 @@ impl Backend {
 
     fn choose_key(&self, persist: &Persist, new_key: bool, at: &mut Moment<'_>) -> Trying {
         let old = &persist.private_node_key;
-        // A key that was registered since is not the one that has run out.
+        // A key that was registered since is not the one that has run out. And a new client asks first: the server may have
+        // changed its mind, or take an auth key for it.
+        let is_known = self.session.as_ref().is_some_and(|session| session.has_map);
         let is_expired = self.key_expired
+            && is_known
             && self
                 .netmap
                 .as_ref()
@@ -97,6 +100,9 @@ impl Backend {
             ControlEvent::NotRegistered => self.login(false, at),
             ControlEvent::NetMap(change) => {
                 self.health.map_heard(at.now);
+                if let Some(session) = &mut self.session {
+                    session.has_map = true;
+                }
                 self.take_netmap(change, at);
             }
             ControlEvent::MapHeard => self.health.map_heard(at.now),

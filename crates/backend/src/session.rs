@@ -30,6 +30,8 @@ pub(crate) struct Session {
     /// Whether somebody waits for a page.
     pub(crate) page_wanted: bool,
     pub(crate) paused: bool,
+    /// Whether this client has brought a map: only then does it know that the key has run out.
+    pub(crate) has_map: bool,
     /// The key that the long poll was asked for with.
     pub(crate) map_key: Option<NodePublic>,
     /// What the server was last told of us.

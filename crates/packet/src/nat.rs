@@ -163,7 +163,7 @@ mod tests {
             prop_assert!(set_address(&mut changed, end, c));
             prop_assert!(same(&changed, &want), "{changed:02x?}\n{want:02x?}");
             let view = IpView::parse(&changed).unwrap();
-            if let IpAddr::V4(_) = c {
+            if c.is_ipv4() {
                 prop_assert_eq!(checksum::of(&changed[..20]), 0);
             }
             if proto == Proto::TCP || proto == Proto::UDP || proto == Proto::ICMP6 {

@@ -127,7 +127,8 @@ impl Core {
             self.after(peer);
         }
         for opening in opened {
-            if let Some(packet) = bytes.get(opening.plaintext) {
+            if let Some(packet) = bytes.get_mut(opening.plaintext) {
+                self.unmask(peer, packet);
                 self.receive(peer, packet);
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keys::NodePublic;
 use magicsock::LinkId;
 use metrics::{DropReason, Path};
+use packet::nat::{self, End};
 use packet::tsmp;
 use packet::{IpView, PeerId};
 use wireguard::{Output, Session};
@@ -46,6 +47,8 @@ impl Core {
     /// Seals a packet into the batch of the link that leads to the peer.
     fn seal(&mut self, peer: PeerId, session: &Arc<Session>, packet: &[u8]) {
         let now = self.clocks.now;
+        let masked = self.masked(peer, packet);
+        let packet = masked.as_deref().unwrap_or(packet);
         let Some(route) = self.magic.route(peer, now) else {
             return self.drop_out(1);
         };
@@ -66,6 +69,32 @@ impl Core {
                 tracing::trace!("to peer {}: {error}", peer.0);
                 self.drop_out(1);
             }
+        }
+    }
+
+    /// A packet of ours as a peer wants to see it that knows us by another address; `None` leaves it as it is.
+    fn masked(&self, peer: PeerId, packet: &[u8]) -> Option<Vec<u8>> {
+        let masquerade = self.table.masquerade(peer)?;
+        let src = IpView::parse(packet).ok()?.src();
+        let mask = masquerade.of(src)?;
+        // What we only forward is not ours.
+        (self.self_address_like(src)? == src).then_some(())?;
+        let mut masked = packet.to_vec();
+        nat::set_address(&mut masked, End::Source, mask).then_some(masked)
+    }
+
+    /// The other way round, in place.
+    pub(super) fn unmask(&self, peer: PeerId, packet: &mut [u8]) {
+        let Some(masquerade) = self.table.masquerade(peer) else {
+            return;
+        };
+        let Ok(dst) = IpView::parse(packet).map(|view| view.dst()) else {
+            return;
+        };
+        if masquerade.of(dst) == Some(dst)
+            && let Some(own) = self.self_address_like(dst)
+        {
+            nat::set_address(packet, End::Destination, own);
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use host::PeerConfig;
+use host::{Masquerade, PeerConfig};
 use ipnet::IpNet;
 use packet::{PeerId, PrefixMap};
 
@@ -13,6 +13,8 @@ use packet::{PeerId, PrefixMap};
 pub(crate) struct PeerTable {
     by_id: BTreeMap<PeerId, Arc<PeerConfig>>,
     routes: PrefixMap<PeerId>,
+    /// The few peers that know us by other addresses.
+    masked: BTreeMap<PeerId, Masquerade>,
 }
 
 impl PeerTable {
@@ -39,6 +41,9 @@ impl PeerTable {
         for net in &config.routes {
             self.routes.insert(net.trunc(), config.id);
         }
+        if config.masquerade != Masquerade::default() {
+            self.masked.insert(config.id, config.masquerade);
+        }
         self.by_id.insert(config.id, config);
         rekeyed
     }
@@ -46,6 +51,7 @@ impl PeerTable {
     /// Removes a peer. What only it routed leads nowhere then, or to another peer with the same prefix.
     pub(crate) fn remove(&mut self, id: PeerId) -> Option<Arc<PeerConfig>> {
         let old = self.by_id.remove(&id)?;
+        self.masked.remove(&id);
         for net in old.routes.iter().map(IpNet::trunc) {
             if self.routes.get(&net) == Some(&id) {
                 self.routes.remove(&net);
@@ -53,6 +59,11 @@ impl PeerTable {
             }
         }
         Some(old)
+    }
+
+    /// By which addresses a peer knows us, if not by our own.
+    pub(crate) fn masquerade(&self, id: PeerId) -> Option<Masquerade> {
+        self.masked.get(&id).copied()
     }
 
     /// Gives a prefix to whoever else routes it. Addresses of single hosts have one owner only.

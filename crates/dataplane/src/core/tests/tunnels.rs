@@ -515,3 +515,39 @@ proptest! {
         prop_assert!(world.ping(1, 0, PingKind::Tsmp, SEC).unwrap().is_ok());
     }
 }
+
+#[test]
+fn a_peer_that_knows_us_by_another_address_talks_to_us() {
+    let mut world = World::new(2);
+    let mask = [100, 99, 0, 1];
+    let mut masked = world.peer(1);
+    masked.masquerade.v4 = Some(mask.into());
+    let mut known = world.peer(0);
+    let net = ipnet::IpNet::from(std::net::IpAddr::from(mask));
+    known.addresses = vec![mask.into()];
+    (known.sources, known.routes) = (vec![net], vec![net]);
+    world.command(1, Command::UpsertPeer(Arc::new(known)));
+    let ping = |world: &mut World, kind| {
+        let request = crate::PingRequest {
+            peer: id(0),
+            address: mask.into(),
+            kind,
+            size: 0,
+        };
+        let (reply, mut answer) = tokio::sync::oneshot::channel();
+        world.command(1, Command::Ping(request, reply));
+        world.run(SEC);
+        answer.try_recv().ok().map(|pong| pong.is_ok())
+    };
+    let lost = ping(&mut world, PingKind::Icmp);
+    assert_eq!(lost, None, "neither knows the address of the other");
+    world.command(0, Command::UpsertPeer(Arc::new(masked)));
+    for kind in [PingKind::Tsmp, PingKind::Icmp] {
+        assert_eq!(ping(&mut world, kind), Some(true), "{kind:?}");
+        world.ping(0, 1, kind, SEC).unwrap().unwrap();
+    }
+    // And our own address is as good as before for who uses it.
+    let plain = world.peer(1);
+    world.command(0, Command::UpsertPeer(Arc::new(plain)));
+    assert_eq!(ping(&mut world, PingKind::Icmp), None);
+}
