@@ -127,7 +127,7 @@ pub enum PeersUpdate {
     Patch {
         /// New, or other than before.
         changed: Vec<Arc<PeerConfig>>,
-        /// No longer there.
+        /// Gone.
         removed: Vec<PeerId>,
     },
 }

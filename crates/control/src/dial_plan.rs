@@ -12,7 +12,7 @@ use crate::ServerUrl;
 const CANDIDATES_MAX: usize = 16;
 /// The whole dial may take so long at least, and so much longer than the slowest candidate.
 const MARGIN: Duration = Duration::from_secs(5);
-/// And no longer than this.
+/// And so long at most.
 const TOTAL_MAX: Duration = Duration::from_secs(60);
 
 /// The last plan of a server. Outlives the client: the next one with the same server starts with it. Clones share it.
