@@ -1,5 +1,6 @@
 //! Tasks for developers: `cargo xtask tidy` checks the structure, `cargo xtask matrix` compares
-//! command lines and daemons with the originals, `cargo lab` starts a tailnet on this machine.
+//! command lines and daemons with the originals, `cargo lab` starts a tailnet on this machine,
+//! `cargo xtask chaos` kills its programs.
 
 mod lab;
 mod matrix;
@@ -12,11 +13,12 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.split_first() {
         Some((task, rest)) if task == "lab" => lab::run(rest),
+        Some((task, rest)) if task == "chaos" => lab::chaos(rest),
         Some((task, [])) if task == "matrix" => matrix::run(),
         Some((task, [])) if task == "tidy" => tidy::run(&root()),
         _ => {
             eprintln!(
-                "usage: cargo xtask tidy\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]"
+                "usage: cargo xtask tidy\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]"
             );
             ExitCode::from(2)
         }

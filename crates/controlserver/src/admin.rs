@@ -256,7 +256,10 @@ impl Admin {
     /// # Errors
     /// When there is no such node.
     pub async fn set_online(&self, id: NodeId, online: bool) -> Result<(), Refused> {
-        self.change(|tailnet| tailnet.set_online(id, online, go_now()))
+        self.state
+            .change(Matters::Soon, |tailnet| {
+                tailnet.set_online(id, online, go_now())
+            })
             .await
     }
 

@@ -167,8 +167,7 @@ async fn map(state: &Arc<State>, machine: MachinePublic, request: MapRequest) ->
     if omit_peers {
         return Response::new(full(Bytes::new()));
     }
-    let response = state.snapshots().borrow().full(id, go_now());
-    match response.and_then(|response| map_once(&response, compress)) {
+    match map_once(state, id, compress) {
         Some(bytes) => Response::new(full(bytes)),
         None => text(StatusCode::NOT_FOUND, "node not found"),
     }

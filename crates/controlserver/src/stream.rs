@@ -72,9 +72,10 @@ pub(crate) fn map_stream(
     StreamBody::new(messages).boxed_unsync()
 }
 
-/// One whole map as a body of its own.
-pub(crate) fn map_once(response: &MapResponse, compress: Compress) -> Option<Bytes> {
-    frame(encode(response)?, compress)
+/// One whole map as a body of its own. `None` if the node is not in the tailnet.
+pub(crate) fn map_once(state: &State, id: NodeId, compress: Compress) -> Option<Bytes> {
+    let full = state.snapshots().borrow().full_json(id, go_now())?;
+    frame(made(full)?, compress)
 }
 
 impl MapStream {
@@ -82,9 +83,9 @@ impl MapStream {
     async fn next(&mut self) -> Option<Bytes> {
         if self.known.is_none() {
             let now = self.snapshots.borrow_and_update().clone();
-            let full = now.full(self.id, go_now())?;
+            let full = now.full_json(self.id, go_now())?;
             self.known = Some(now);
-            return encode(&full);
+            return made(full);
         }
         loop {
             let jitter = Duration::from_millis(u64::from(rt::OsRng.next_u32() % JITTER_MS));
@@ -118,10 +119,13 @@ fn sign_of_life() -> MapResponse {
     }
 }
 
-/// `None` if that cannot be made, which ends the stream.
 fn encode(response: &MapResponse) -> Option<Bytes> {
-    tailcfg::go::to_vec(response)
-        .inspect_err(|error| tracing::error!("encoding a map response: {error}"))
+    made(tailcfg::go::to_vec(response))
+}
+
+/// `None` if it could not be made, which ends the stream.
+fn made(json: serde_json::Result<Vec<u8>>) -> Option<Bytes> {
+    json.inspect_err(|error| tracing::error!("encoding a map response: {error}"))
         .ok()
         .map(Bytes::from)
 }

@@ -84,6 +84,13 @@ impl Daemon {
         }
     }
 
+    /// Ends the daemon the hard way (`SIGKILL`) and waits for its end. Fails if it had ended by itself.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        self.check_alive()?;
+        self.child.kill().await?;
+        Ok(())
+    }
+
     /// Asks the daemon to end, and kills it if it does not within 5 s.
     pub(crate) async fn stop(&mut self) -> io::Result<ExitStatus> {
         if let Some(pid) = self

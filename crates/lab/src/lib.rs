@@ -5,6 +5,7 @@
 //! and the children end with us, even if we are killed.
 
 pub mod admin;
+pub mod chaos;
 mod child;
 mod options;
 mod report;

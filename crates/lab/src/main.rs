@@ -8,6 +8,11 @@ use lab::{Command, Options, Report};
 fn main() -> ExitCode {
     let mut options = Options::parse();
     options.once |= options.json;
+    // Whoever started us with a lifeline may be killed: then nobody is there to end us.
+    if let Some(error) = watch_parent().err() {
+        eprintln!("lab: {error:#}");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -20,10 +25,7 @@ fn main() -> ExitCode {
     };
     if let Some(command) = &options.command {
         return match runtime.block_on(run(command)) {
-            Ok(text) => {
-                print!("{text}");
-                ExitCode::SUCCESS
-            }
+            Ok(code) => code,
             Err(error) => {
                 eprintln!("lab: {error:#}");
                 ExitCode::FAILURE
@@ -47,9 +49,30 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(command: &Command) -> anyhow::Result<String> {
+fn watch_parent() -> anyhow::Result<()> {
+    match std::env::var("TS_PARENT_DEATH_FD") {
+        Ok(fd) => Ok(os::lifeline::watch(fd.parse()?, || std::process::exit(1))?),
+        Err(_) => Ok(()),
+    }
+}
+
+async fn run(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Admin(options) => lab::admin::run(options).await,
+        Command::Admin(options) => {
+            print!("{}", lab::admin::run(options).await?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Chaos(options) => {
+            let report = lab::chaos::run(options, stopped()).await?;
+            if options.json {
+                println!("{}", serde_json::to_string(&report)?);
+            }
+            Ok(if report.ok {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::admin::AdminOptions;
+use crate::chaos::ChaosOptions;
 
 /// A whole tailnet on this machine: control server, relay and nodes on loopback, without root.
 #[derive(Debug, Clone, Parser)]
@@ -56,4 +57,6 @@ pub struct Options {
 pub enum Command {
     /// Give orders to the control server of a running lab
     Admin(AdminOptions),
+    /// Kill the programs of a tailnet again and again, and look whether anything is lost
+    Chaos(ChaosOptions),
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,12 +11,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use controlserver::{NewAuthKey, Settings};
 use keys::NodePrivate;
 use localapi::Client;
+use rand_core::Rng as _;
 use tailcfg::{DerpMap, DerpNode, DerpRegion};
 
 use crate::Options;
 use crate::child::{Daemon, Lifeline};
 
-const REGION: i32 = 900;
+pub(crate) const REGION: i32 = 900;
 const PING_TRIES: usize = 20;
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
@@ -438,19 +439,36 @@ fn remember_address(dir: &Directory, address: SocketAddr) -> Result<()> {
         .context("remember the control server's address")
 }
 
-fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+/// An address of loopback that is free for TCP and UDP, and whose port no system hands out by itself: a server that is
+/// killed finds it free again.
+pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
+    const FIRST: u16 = 15_000;
+    const COUNT: u16 = 15_000;
+    let start = rt::OsRng.next_u32();
+    for try_number in 0..u32::from(COUNT) {
+        let at = start.wrapping_add(try_number) % u32::from(COUNT);
+        let port = FIRST + u16::try_from(at).unwrap_or_default();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(std::io::ErrorKind::AddrInUse.into())
 }
 
 /// The lab's directory: removed at the end unless it is to be kept.
 #[derive(Debug)]
-struct Directory {
+pub(crate) struct Directory {
     path: PathBuf,
-    keep: bool,
+    pub(crate) keep: bool,
 }
 
 impl Directory {
-    fn new(keep: Option<&Path>) -> Result<Self> {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn new(keep: Option<&Path>) -> Result<Self> {
         if let Some(path) = keep {
             make_private_dir(path)?;
             let path = path
@@ -474,7 +492,7 @@ impl Drop for Directory {
     }
 }
 
-fn make_private_dir(path: &Path) -> Result<()> {
+pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
     let made = std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -4,16 +4,18 @@
 //! server and relay on loopback, first alone with one peer, then in a tailnet of N; with `TS_GO_TAILSCALED` set the original
 //! goes through the same, and the last column is the ratio.
 
-use std::path::{Path, PathBuf};
+mod common;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::{Usage, log_in, programs, running};
 use controlserver::NewAuthKey;
 use keys::{LockPrivate, MachinePrivate, NodePrivate};
-use localapi::Client;
 use tailcfg::Hostinfo;
 use tailcfg::go::Secret;
-use testkit::originals::{Daemon, TailscaledOptions, daemon};
+use testkit::originals::{TailscaledOptions, daemon};
 
 /// How often a start is timed; the median counts.
 const STARTS: usize = 5;
@@ -47,12 +49,7 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let original = std::env::var_os("TS_GO_TAILSCALED").map(PathBuf::from);
-        let mut programs = vec![PathBuf::from(env!("CARGO_BIN_EXE_tailscaled"))];
-        programs.extend(original);
-        if programs.len() == 1 {
-            eprintln!("set TS_GO_TAILSCALED to the original's path to have it measured too");
-        }
+        let programs = programs();
         for peers in [1, args.peers] {
             let tailnet = Tailnet::start(peers).await?;
             let mut rows: Vec<Figures> = Vec::new();
@@ -144,7 +141,7 @@ impl Tailnet {
     async fn measure(&self, program: &Path, idle: Duration) -> anyhow::Result<Figures> {
         eprintln!("measuring {}", program.display());
         let mut node = daemon(program, &TailscaledOptions::default());
-        self.log_in(&node).await?;
+        log_in(&node, &self.control.url(), &self.key).await?;
         running(&node).await?;
         let mut starts = Vec::new();
         for _ in 0..STARTS {
@@ -169,34 +166,6 @@ impl Tailnet {
             size: std::fs::metadata(program)?.len(),
         })
     }
-
-    async fn log_in(&self, node: &Daemon) -> anyhow::Result<()> {
-        let client = Client::new(node.socket());
-        let mut prefs = client.prefs().await?;
-        prefs.control_url = self.control.url();
-        prefs.want_running = true;
-        prefs.logged_out = false;
-        let options = ipn::Options {
-            update_prefs: Some(Box::new(prefs)),
-            auth_key: Secret::new(self.key.clone()),
-            ..ipn::Options::default()
-        };
-        client.start(&options).await?;
-        client.login_interactive().await?;
-        Ok(())
-    }
-}
-
-async fn running(node: &Daemon) -> anyhow::Result<()> {
-    for _ in 0..12_000 {
-        if let Ok(status) = Client::new(node.socket()).status_without_peers().await
-            && status.backend_state == "Running"
-        {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    anyhow::bail!("not Running after a minute:\n{}", node.log())
 }
 
 /// What one daemon costs.
@@ -208,51 +177,6 @@ struct Figures {
     switches: u64,
     written: u64,
     size: u64,
-}
-
-/// What the kernel counts for a process.
-struct Usage {
-    rss_kib: u64,
-    cpu: Duration,
-    switches: u64,
-    written: u64,
-}
-
-impl Usage {
-    fn of(pid: u32) -> anyhow::Result<Self> {
-        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
-        let number = |text: &str, name: &str| {
-            let line = text
-                .lines()
-                .find(|line| line.starts_with(name))
-                .unwrap_or_default();
-            line.split_whitespace()
-                .nth(1)
-                .and_then(|word| word.parse::<u64>().ok())
-                .unwrap_or_default()
-        };
-        let mut switches = 0;
-        let mut nanos = 0;
-        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-            let task = task?.path();
-            switches += number(
-                &std::fs::read_to_string(task.join("status"))?,
-                "voluntary_ctxt_switches",
-            );
-            let ran = std::fs::read_to_string(task.join("schedstat"))?;
-            nanos += ran
-                .split_whitespace()
-                .next()
-                .and_then(|word| word.parse::<u64>().ok())
-                .unwrap_or_default();
-        }
-        Ok(Self {
-            rss_kib: number(&read("status")?, "VmRSS"),
-            cpu: Duration::from_nanos(nanos),
-            switches,
-            written: number(&read("io")?, "write_bytes"),
-        })
-    }
 }
 
 fn print(peers: usize, idle: Duration, rows: &[Figures]) {

@@ -1,7 +1,7 @@
 //! What clients are told, and the difference between two moments.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use netmap::ChunkMap;
 use tailcfg::go::{GoTime, RawJson};
@@ -14,10 +14,18 @@ use super::Presence;
 use super::node::Node;
 
 /// One node as others see it, and what only it sees.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct NodeView {
     pub(crate) node: tailcfg::Node,
     attributes: CapMap,
+    /// The node in JSON, made when it is first asked for: with ten thousand nodes every first map would make it anew.
+    json: OnceLock<Box<str>>,
+}
+
+impl PartialEq for NodeView {
+    fn eq(&self, other: &Self) -> bool {
+        self.node == other.node && self.attributes == other.attributes
+    }
 }
 
 impl NodeView {
@@ -27,6 +35,7 @@ impl NodeView {
         let allowed = addresses.iter().chain(&routed).copied().collect();
         Self {
             attributes: node.attributes.clone(),
+            json: OnceLock::new(),
             node: tailcfg::Node {
                 id: node.id,
                 stable_id: node.stable_id.clone(),
@@ -51,6 +60,14 @@ impl NodeView {
                 ..tailcfg::Node::default()
             },
         }
+    }
+
+    fn json(&self) -> serde_json::Result<&str> {
+        if let Some(json) = self.json.get() {
+            return Ok(json);
+        }
+        let json = tailcfg::go::to_string(&self.node)?.into_boxed_str();
+        Ok(self.json.get_or_init(|| json))
     }
 
     /// The node as it sees itself.
@@ -86,13 +103,17 @@ impl Snapshot {
         self.nodes.contains_key(&id)
     }
 
-    /// All that a client must know at first. `None` if it is not in the tailnet.
-    pub(crate) fn full(&self, id: NodeId, now: GoTime) -> Option<MapResponse> {
-        let view = self.nodes.get(&id)?;
-        Some(MapResponse {
+    /// All that a client must know at first, a `MapResponse` in JSON. `None` if it is not in the tailnet.
+    pub(crate) fn full_json(&self, id: NodeId, now: GoTime) -> Option<serde_json::Result<Vec<u8>>> {
+        let head = self.head(self.nodes.get(&id)?, now);
+        Some(self.with_peers(&head, id))
+    }
+
+    /// The first response but for the peers.
+    fn head(&self, view: &NodeView, now: GoTime) -> MapResponse {
+        MapResponse {
             node: Some(Box::new(view.to_self())),
             derp_map: Some(Box::new((*self.derp_map).clone())),
-            peers: self.peers(id).map(|peer| peer.node.clone()).collect(),
             dns_config: Some(Box::new(self.dns_config())),
             domain: self.domain.clone(),
             collect_services: Some(false),
@@ -104,7 +125,29 @@ impl Snapshot {
                 ..Debug::default()
             }),
             ..MapResponse::default()
-        })
+        }
+    }
+
+    /// Puts the peers, which are in JSON already, at the end of the object.
+    fn with_peers(&self, head: &MapResponse, id: NodeId) -> serde_json::Result<Vec<u8>> {
+        let mut json = tailcfg::go::to_vec(head)?;
+        json.pop();
+        json.extend_from_slice(b",\"Peers\":[");
+        for (number, peer) in self.peers(id).enumerate() {
+            if number > 0 {
+                json.push(b',');
+            }
+            json.extend_from_slice(peer.json()?.as_bytes());
+        }
+        json.extend_from_slice(b"]}");
+        Ok(json)
+    }
+
+    /// The same as a client understands it.
+    #[cfg(test)]
+    pub(crate) fn full(&self, id: NodeId, now: GoTime) -> Option<MapResponse> {
+        let json = self.full_json(id, now)?.unwrap();
+        Some(serde_json::from_slice(&json).unwrap())
     }
 
     /// Whether the node may take part: otherwise it sees no peers, and no peer sees it.
