@@ -166,6 +166,7 @@ impl Backend {
                 }
             }
             Event::Engine(event) => self.handle_engine(event, &at),
+            Event::Stored { key, failure } => self.handle_stored(key, failure, &at),
             Event::Applied { target, failures } => self.handle_applied(target, &failures, &at),
             Event::Link { up } => {
                 self.link_up = up;
@@ -210,6 +211,11 @@ impl Backend {
         let keys = [&persist.private_node_key, &persist.old_private_node_key];
         let mut known = keys.into_iter().filter(|key| !key.is_zero());
         known.find(|key| key.public() == map.node_key()).cloned()
+    }
+
+    /// What could not be written to the store so far, for a last try before the end.
+    pub fn unsaved_writes(&self) -> Vec<Effect> {
+        self.profiles.unsaved_writes()
     }
 
     fn handle_engine(&mut self, event: EngineEvent, at: &Moment<'_>) {
@@ -278,11 +284,18 @@ impl Backend {
                 self.asked.dns.done(failure.is_some(), at.now);
                 self.health.facts.dns_failure = failure;
             }
-            Target::Store => {
-                if let Some(failure) = failure {
-                    self.log(format!("write the state: {failure}"));
-                }
+        }
+    }
+
+    fn handle_stored(&mut self, key: String, failure: Option<String>, at: &Moment<'_>) {
+        let all_saved = self.profiles.stored(key, failure.is_some(), at.now);
+        if let Some(failure) = failure {
+            if self.health.facts.unsaved.as_ref() != Some(&failure) {
+                self.log(format!("write the state: {failure}"));
             }
+            self.health.facts.unsaved = Some(failure);
+        } else if all_saved && self.health.facts.unsaved.take().is_some() {
+            self.log("write the state: all is written now".to_owned());
         }
     }
 
@@ -394,6 +407,7 @@ impl Backend {
 
     /// Brings the world to what is wanted: after every event, whatever it was.
     fn settle(&mut self, at: &Moment<'_>) {
+        self.profiles.retry(at.now);
         self.effects.extend(self.profiles.take_writes());
         self.health.facts.link_down = self.is_cut_off();
         self.health.facts.sync_disabled = self.profiles.prefs().sync == Some(false);
@@ -559,7 +573,11 @@ impl Backend {
             // Keys do not run out to the second everywhere at once.
             at.now + Duration::from_nanos(wait) + EXPIRY_SLACK
         });
-        let retries = [self.asked.router.retry_at, self.asked.dns.retry_at];
+        let retries = [
+            self.asked.router.retry_at,
+            self.asked.dns.retry_at,
+            self.profiles.retry_at(),
+        ];
         self.wake_at = retries
             .into_iter()
             .flatten()

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use ipn::{MaskedPrefs, Options, Prefs, State};
 use tailcfg::cap;
-use tailcfg::go::OptAddr;
+use tailcfg::go::{GoTime, OptAddr};
 
 use crate::backend::Moment;
 use crate::control::resolve_exit_node;
 use crate::session::Session;
-use crate::{Answer, Backend, ClientId, Command, CommandError, CommandId, ControlEffect, Effect};
+use crate::{
+    Answer, Backend, ClientId, Command, CommandError, CommandId, ControlEffect, Effect, Recipient,
+};
 
 type Outcome = Result<Answer, CommandError>;
 
@@ -28,7 +30,7 @@ impl Backend {
             Command::EditPrefs(edit) => self.edit_prefs(*edit, at),
             Command::CheckPrefs(prefs) => self.check_prefs(&prefs).map(|()| Answer::Done),
             Command::Start(options) => self.try_start(*options, at),
-            Command::LoginInteractive => self.login_interactive(at),
+            Command::LoginInteractive(who) => self.login_interactive(who, at),
             Command::Logout => match self.logout(id, at) {
                 Some(outcome) => outcome,
                 None => return,
@@ -38,11 +40,7 @@ impl Backend {
                 self.start_over(at);
                 Ok(Answer::Done)
             }
-            Command::NewProfile => {
-                self.profiles.switch_to_new();
-                self.start_over(at);
-                Ok(Answer::Done)
-            }
+            Command::NewProfile => self.new_profile(at),
             Command::SwitchProfile(profile) => self.switch_profile(&profile, at),
             Command::DeleteProfile(profile) => {
                 if self.profiles.delete(&profile) == Some(true) {
@@ -51,6 +49,11 @@ impl Backend {
                 Ok(Answer::Done)
             }
             Command::RefreshNetMap => self.refresh_netmap(),
+            Command::SetExpirySooner(expiry) => match self.set_expiry_sooner(id, expiry) {
+                Ok(()) => return,
+                Err(error) => Err(error),
+            },
+            Command::UseExitNode(wanted) => self.use_exit_node(wanted, at),
         };
         self.reply(id, outcome);
     }
@@ -127,7 +130,7 @@ impl Backend {
         if session.started {
             self.effect(Effect::Control(ControlEffect::Shutdown));
         }
-        if let Some(id) = session.logout {
+        for id in [session.logout, session.expiry].into_iter().flatten() {
             let text = "the login was started anew meanwhile".to_owned();
             self.reply(id, Err(CommandError::Unavailable(text)));
         }
@@ -137,26 +140,31 @@ impl Backend {
 
     // --- Logging in and out.
 
-    fn login_interactive(&mut self, at: &mut Moment<'_>) -> Outcome {
-        if self.health.facts.store_trouble.is_some() {
-            return Err(CommandError::Unavailable(
+    fn check_store(&self) -> Result<(), CommandError> {
+        match self.health.facts.store_trouble {
+            Some(_) => Err(CommandError::Unavailable(
                 "cannot log in when state store is unhealthy".to_owned(),
-            ));
+            )),
+            None => Ok(()),
         }
+    }
+
+    fn login_interactive(&mut self, who: Recipient, at: &mut Moment<'_>) -> Outcome {
+        self.check_store()?;
         let Some(session) = &mut self.session else {
             return Err(CommandError::Unavailable("not started".to_owned()));
         };
         let page = session
             .auth_url
             .as_ref()
-            .filter(|page| page.is_good(at.wall));
+            .filter(|page| page.is_good(at.now));
         match page.map(|page| page.url.clone()) {
             Some(url) => {
-                session.page_wanted = false;
-                self.show_page(url, at);
+                session.page_wanted = None;
+                self.show_page(url, who, at);
             }
             None => {
-                session.page_wanted = true;
+                session.page_wanted = Some(who);
                 self.login(true, at);
             }
         }
@@ -196,6 +204,13 @@ impl Backend {
         None
     }
 
+    fn new_profile(&mut self, at: &mut Moment<'_>) -> Outcome {
+        self.check_store()?;
+        self.profiles.switch_to_new();
+        self.start_over(at);
+        Ok(Answer::Done)
+    }
+
     fn switch_profile(&mut self, profile: &str, at: &mut Moment<'_>) -> Outcome {
         match self.profiles.switch_to(profile) {
             Ok(true) => self.start_over(at),
@@ -218,15 +233,78 @@ impl Backend {
         Ok(Answer::Done)
     }
 
+    /// The answer comes with the server's.
+    fn set_expiry_sooner(&mut self, id: CommandId, expiry: GoTime) -> Result<(), CommandError> {
+        let prefs = self.profiles.prefs();
+        let persist = prefs.persist.clone().unwrap_or_default();
+        let session = self.session.as_mut().filter(|session| session.started);
+        let Some(session) = session.filter(|_| !persist.private_node_key.is_zero()) else {
+            return Err(CommandError::Unavailable("not running".to_owned()));
+        };
+        let earlier = session.expiry.replace(id);
+        self.effect(Effect::Control(ControlEffect::SetExpiry {
+            node_key: persist.private_node_key.clone(),
+            old_node_key: persist.old_private_node_key.public(),
+            lock_key: persist.network_lock_key.public(),
+            expiry,
+        }));
+        if let Some(earlier) = earlier {
+            let text = "another expiry was asked for meanwhile".to_owned();
+            self.reply(earlier, Err(CommandError::Unavailable(text)));
+        }
+        Ok(())
+    }
+
     // --- Prefs.
 
-    fn edit_prefs(&mut self, mut edit: MaskedPrefs, at: &mut Moment<'_>) -> Outcome {
-        let old = Arc::clone(self.profiles.prefs());
+    fn edit_prefs(&mut self, edit: MaskedPrefs, at: &mut Moment<'_>) -> Outcome {
         if edit.sets_internal() {
             return Err(CommandError::Invalid(
                 "can't set Internal fields".to_owned(),
             ));
         }
+        self.change_prefs(edit, at)
+    }
+
+    /// What was used last is kept in a field that clients cannot set.
+    fn use_exit_node(&mut self, wanted: bool, at: &mut Moment<'_>) -> Outcome {
+        let old = Arc::clone(self.profiles.prefs());
+        let is_used = !old.exit_node_id.is_empty();
+        if wanted == is_used {
+            return Ok(Answer::Prefs(Arc::new(old.without_secrets())));
+        }
+        let prior = old.internal_exit_node_prior.as_str();
+        if wanted && prior.is_empty() {
+            let text = match old.exit_node_ip.0 {
+                None => {
+                    "no exit node IP to enable & prior exit node IP was never resolved an a node"
+                }
+                Some(_) => "no prior exit node to enable",
+            };
+            return Err(CommandError::Unavailable(text.to_owned()));
+        }
+        let mut edit = MaskedPrefs {
+            exit_node_id_set: true,
+            auto_exit_node_set: true,
+            ..MaskedPrefs::default()
+        };
+        if let Some(rule) = prior.strip_prefix(AUTO_PREFIX).filter(|_| wanted) {
+            edit.prefs.auto_exit_node = rule.into();
+            edit.prefs.exit_node_id = UNRESOLVED_EXIT_NODE.into();
+        } else if wanted {
+            edit.prefs.exit_node_id = prior.into();
+        } else {
+            edit.internal_exit_node_prior_set = true;
+            edit.prefs.internal_exit_node_prior = match old.auto_exit_node.as_str() {
+                "" => old.exit_node_id.clone(),
+                rule => format!("{AUTO_PREFIX}{rule}"),
+            };
+        }
+        self.change_prefs(edit, at)
+    }
+
+    fn change_prefs(&mut self, mut edit: MaskedPrefs, at: &mut Moment<'_>) -> Outcome {
+        let old = Arc::clone(self.profiles.prefs());
         adjust_edit(&old, &mut edit);
         let mut new = Prefs::clone(&old);
         new.apply(&edit);
@@ -307,7 +385,8 @@ impl Backend {
 
 /// Fields that exclude each other.
 fn adjust_edit(old: &Prefs, edit: &mut MaskedPrefs) {
-    if edit.exit_node_id_set && edit.prefs.exit_node_id.is_empty() {
+    let turns_off = edit.exit_node_id_set && edit.prefs.exit_node_id.is_empty();
+    if turns_off && !edit.internal_exit_node_prior_set {
         edit.prefs.internal_exit_node_prior.clear();
         edit.internal_exit_node_prior_set = true;
     }
@@ -330,3 +409,6 @@ fn adjust_edit(old: &Prefs, edit: &mut MaskedPrefs) {
 
 /// What stands for an exit node that is to be chosen and is not yet (`unresolvedExitNodeID`).
 const UNRESOLVED_EXIT_NODE: &str = "auto:any";
+
+/// What stands before the rule of an exit node that is to be chosen.
+const AUTO_PREFIX: &str = "auto:";

@@ -9,7 +9,9 @@ use tailcfg::cap;
 
 use crate::backend::Moment;
 use crate::session::{AuthUrl, Phase, Trying};
-use crate::{Backend, CommandError, ControlEffect, ControlEvent, Effect, Login, Registered};
+use crate::{
+    Backend, CommandError, ControlEffect, ControlEvent, Effect, Login, Recipient, Registered,
+};
 
 impl Backend {
     /// Makes the client if there is none, and the machine's key with it.
@@ -108,9 +110,10 @@ impl Backend {
             ControlEvent::MapHeard => self.health.map_heard(at.now),
             ControlEvent::MapDown { .. } => self.health.map_ended(at.now),
             ControlEvent::LoggedOut(result) => self.take_logged_out(result, at),
+            ControlEvent::ExpirySet(result) => self.take_expiry_set(result),
             ControlEvent::BrowseTo(url) => {
                 if self.is_page_allowed(&url) {
-                    self.browse_to(url);
+                    self.browse_to(url, Recipient::Everybody);
                 }
             }
             ControlEvent::ClientVersion(version) => {
@@ -185,11 +188,18 @@ impl Backend {
         }
     }
 
-    fn browse_to(&mut self, url: String) {
-        self.notify(Notify {
+    fn browse_to(&mut self, url: String, recipient: Recipient) {
+        let message = Notify {
             browse_to_url: Some(url),
             ..Notify::default()
-        });
+        };
+        match recipient {
+            Recipient::Everybody => self.notify(message),
+            Recipient::Process(pid) => self.effect(Effect::NotifyProcess {
+                pid,
+                message: Box::new(message),
+            }),
+        }
     }
 
     fn take_auth_url(&mut self, url: String, at: &mut Moment<'_>) {
@@ -209,23 +219,25 @@ impl Backend {
         session.phase = Phase::WaitingForUser;
         let is_news = session.auth_url.as_ref().is_none_or(|page| page.url != url);
         if is_news {
-            session.auth_url = Some(AuthUrl::new(url.clone(), at.wall));
+            session.auth_url = Some(AuthUrl::new(url.clone(), at.now));
         }
-        if std::mem::take(&mut session.page_wanted) || is_news {
-            self.show_page(url, at);
+        // Compat: who asked for a page is the only one to get it; a page that nobody asked for is for everybody.
+        let wanted = session.page_wanted.take();
+        if wanted.is_some() || is_news {
+            self.show_page(url, wanted.unwrap_or_default(), at);
         }
         self.evaluate(at);
     }
 
     /// Shows the login page. With an expired key nothing works any more, so nothing stays configured.
-    pub(crate) fn show_page(&mut self, url: String, at: &Moment<'_>) {
+    pub(crate) fn show_page(&mut self, url: String, recipient: Recipient, at: &Moment<'_>) {
         if self.key_expired {
             self.blocked = true;
             if self.state == State::Running {
                 self.enter(State::Starting, at);
             }
         }
-        self.browse_to(url);
+        self.browse_to(url, recipient);
     }
 
     fn take_registered(&mut self, registered: Registered, at: &mut Moment<'_>) {
@@ -405,6 +417,14 @@ impl Backend {
         }
         if message != Notify::default() {
             self.notify(message);
+        }
+    }
+
+    fn take_expiry_set(&mut self, result: Result<(), String>) {
+        let session = self.session.as_mut();
+        if let Some(id) = session.and_then(|session| session.expiry.take()) {
+            let outcome = result.map(|()| crate::Answer::Done);
+            self.reply(id, outcome.map_err(CommandError::Failed));
         }
     }
 

@@ -9,7 +9,7 @@ use ipn::Notify;
 use ipnet::IpNet;
 use keys::{LockPublic, MachinePrivate, NodePrivate, NodePublic};
 use packet::PeerId;
-use tailcfg::go::Secret;
+use tailcfg::go::{GoTime, Secret};
 use tailcfg::{FilterRule, Hostinfo, PeerChange};
 use zeroize::Zeroizing;
 
@@ -32,14 +32,14 @@ pub enum Effect {
     ApplyRouter(RouterConfig),
     /// OS resolver; answer with [`Event::Applied`](crate::Event::Applied). Latest wins.
     ApplyDns(DnsConfig),
-    /// Write this to the state store. Order among writes matters.
+    /// Write this to the state store; answer with [`Event::Stored`](crate::Event::Stored). Order among writes matters.
     SaveState {
         /// Key.
         key: String,
         /// Value, perhaps with secrets in it.
         value: Zeroizing<Vec<u8>>,
     },
-    /// Remove this from the state store.
+    /// Remove this from the state store; answer with [`Event::Stored`](crate::Event::Stored).
     RemoveState {
         /// Key.
         key: String,
@@ -53,6 +53,13 @@ pub enum Effect {
     },
     /// A message for every subscriber of the bus. The version is filled in.
     Notify(Box<Notify>),
+    /// A message for the subscribers in one process.
+    NotifyProcess {
+        /// The process.
+        pid: i32,
+        /// The message, as above.
+        message: Box<Notify>,
+    },
     /// A line for the log that people look for (`Switching ipn state ...`). Without secrets.
     Log(String),
 }
@@ -80,6 +87,18 @@ pub enum ControlEffect {
     Logout {
         /// The key to expire.
         node_key: NodePrivate,
+    },
+    /// Have this key run out at this moment, once; then [`ExpirySet`](crate::ControlEvent::ExpirySet). Login and long
+    /// poll go on.
+    SetExpiry {
+        /// The registered key.
+        node_key: NodePrivate,
+        /// The key before it; zero if there is none.
+        old_node_key: NodePublic,
+        /// The tailnet lock key.
+        lock_key: LockPublic,
+        /// When it is to run out.
+        expiry: GoTime,
     },
     /// While paused, no long poll and no updates. Logins go on.
     Pause(bool),

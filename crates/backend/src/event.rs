@@ -7,6 +7,7 @@ use ipn::{MaskedPrefs, Options, Prefs};
 use keys::DiscoPublic;
 use netmap::NetMapChange;
 use packet::PeerId;
+use tailcfg::go::GoTime;
 use tailcfg::{ClientVersion, Hostinfo, NetInfo, UserProfile};
 
 /// Something happened.
@@ -30,6 +31,13 @@ pub enum Event {
     },
     /// The packet engine has news.
     Engine(EngineEvent),
+    /// What became of a write to the state store.
+    Stored {
+        /// The key that was to be written or removed.
+        key: String,
+        /// Why it could not be.
+        failure: Option<String>,
+    },
     /// What became of something that was to be applied to the machine.
     Applied {
         /// What was applied.
@@ -76,8 +84,8 @@ pub enum Command {
     CheckPrefs(Box<Prefs>),
     /// Start anew, with changed prefs or an auth key.
     Start(Box<Options>),
-    /// Log in with somebody at hand.
-    LoginInteractive,
+    /// Log in with somebody at hand: who is to be shown the page.
+    LoginInteractive(Recipient),
     /// Log out and forget the login.
     Logout,
     /// Forget all logins and the machine's key.
@@ -90,6 +98,20 @@ pub enum Command {
     DeleteProfile(String),
     /// Ask the control server for everything again.
     RefreshNetMap,
+    /// Let the key run out at this moment, which must not be later than it would anyhow.
+    SetExpirySooner(GoTime),
+    /// Turn the exit node that was used last on, or the present one off; answers with the prefs.
+    UseExitNode(bool),
+}
+
+/// Who gets a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Recipient {
+    /// Every subscriber.
+    #[default]
+    Everybody,
+    /// The subscribers that live in this process.
+    Process(i32),
 }
 
 /// What a command came to.
@@ -157,6 +179,8 @@ pub enum ControlEvent {
     },
     /// What became of a [`Logout`](crate::ControlEffect::Logout).
     LoggedOut(Result<(), String>),
+    /// What became of a [`SetExpiry`](crate::ControlEffect::SetExpiry).
+    ExpirySet(Result<(), String>),
     /// The user should see this page.
     BrowseTo(String),
     /// What is known of newer versions.
@@ -221,6 +245,4 @@ pub enum Target {
     Router,
     /// OS resolver.
     Dns,
-    /// The state store. Failures name the key.
-    Store,
 }

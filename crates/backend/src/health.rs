@@ -38,6 +38,7 @@ pub(crate) struct Facts {
     pub(crate) link_down: bool,
     pub(crate) login_error: Option<String>,
     pub(crate) store_trouble: Option<String>,
+    pub(crate) unsaved: Option<String>,
     pub(crate) sync_disabled: bool,
     pub(crate) in_map_poll: bool,
     pub(crate) map_poll_ended: Option<Instant>,
@@ -190,6 +191,10 @@ fn derive(facts: &Facts, now: Instant) -> Vec<(Warnable, Option<Args>)> {
     set(
         Warnable::StateStoreHealth,
         facts.store_trouble.as_ref().map(|error| error_args(error)),
+    );
+    set(
+        Warnable::StateNotSaved,
+        facts.unsaved.as_ref().map(|error| error_args(error)),
     );
     if facts.state.is_none() {
         return out;

@@ -27,7 +27,7 @@ pub use derive::routes::Routes;
 pub use effect::{ControlEffect, Effect, FilterConfig, Login, Network, PeersUpdate};
 pub use event::{
     Answer, ClientId, Command, CommandError, CommandId, ControlEvent, EngineEvent, Event,
-    Registered, Target,
+    Recipient, Registered, Target,
 };
 pub use snapshot::Snapshot;
 

@@ -1,9 +1,10 @@
 //! Logins and their prefs, and when they are written to the store (`ipn/ipnlocal/profiles.go`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use host::Wall;
+use host::{Instant, Wall};
 use ipn::{
     DEFAULT_CONTROL_URL, LoginProfile, NetworkProfile, Persist, Prefs, is_login_server_synonym,
 };
@@ -29,7 +30,19 @@ pub(crate) struct Profiles {
     /// While the store cannot be trusted nothing is written to it.
     frozen: bool,
     writes: Vec<Effect>,
+    unsaved: Unsaved,
 }
+
+/// Keys whose last write failed: they are written again, with growing waits, until the store takes them.
+#[derive(Default)]
+struct Unsaved {
+    keys: BTreeSet<String>,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+/// The longest wait before the store is tried again.
+const RETRY_CAP: Duration = Duration::from_secs(60);
 
 /// What a fresh login starts from: the user has not said that they want to be on.
 fn fresh_prefs() -> Prefs {
@@ -60,6 +73,7 @@ impl Profiles {
             machine_key: None,
             frozen,
             writes: Vec::new(),
+            unsaved: Unsaved::default(),
         };
         let trouble = profiles.read().err();
         profiles.frozen |= trouble.is_some();
@@ -327,6 +341,54 @@ impl Profiles {
                 key: key.to_owned(),
             });
         }
+    }
+
+    /// What became of a write; whether all that was to be written is.
+    pub(crate) fn stored(&mut self, key: String, failed: bool, now: Instant) -> bool {
+        let unsaved = &mut self.unsaved;
+        if failed {
+            // One round of writes counts as one failure.
+            if unsaved.retry_at.is_none() {
+                let wait = Duration::from_secs(1) * 2_u32.saturating_pow(unsaved.failures.min(10));
+                unsaved.failures = unsaved.failures.saturating_add(1);
+                unsaved.retry_at = Some(now + wait.min(RETRY_CAP));
+            }
+            unsaved.keys.insert(key);
+        } else {
+            unsaved.keys.remove(&key);
+        }
+        if unsaved.keys.is_empty() {
+            *unsaved = Unsaved::default();
+        }
+        self.unsaved.keys.is_empty()
+    }
+
+    /// When what could not be written is tried again.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.unsaved.retry_at
+    }
+
+    /// Writes again what could not be written, if it is time. A login comes before what names it.
+    pub(crate) fn retry(&mut self, now: Instant) {
+        if self.unsaved.retry_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.unsaved.retry_at = None;
+        let writes = self.unsaved_writes();
+        self.writes.extend(writes);
+    }
+
+    /// Everything that could not be written.
+    pub(crate) fn unsaved_writes(&self) -> Vec<Effect> {
+        let keys = self.unsaved.keys.iter().rev().cloned();
+        keys.map(|key| match self.store.get(&key) {
+            Some(value) => Effect::SaveState {
+                key,
+                value: value.clone(),
+            },
+            None => Effect::RemoveState { key },
+        })
+        .collect()
     }
 
     /// What must be written, in order.

@@ -1,16 +1,17 @@
 //! One control client from its start to its end: everything here dies with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use host::Wall;
+use host::Instant;
 use keys::{LockPrivate, NodePrivate, NodePublic};
 use tailcfg::Hostinfo;
 use tailcfg::go::Secret;
 
-use crate::{ClientId, CommandId};
+use crate::{ClientId, CommandId, Recipient};
 
 /// A login page is good for seven days on the server; an hour is left for the user.
-const AUTH_URL_LIFETIME_SECS: i64 = 7 * 24 * 3600 - 3600;
+const AUTH_URL_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600 - 3600);
 
 /// One control client.
 #[derive(Debug, Default)]
@@ -27,8 +28,8 @@ pub(crate) struct Session {
     /// What the user was told of the current attempt.
     pub(crate) refusal: Option<String>,
     pub(crate) auth_url: Option<AuthUrl>,
-    /// Whether somebody waits for a page.
-    pub(crate) page_wanted: bool,
+    /// Who waits for a page.
+    pub(crate) page_wanted: Option<Recipient>,
     pub(crate) paused: bool,
     /// Whether this client has brought a map: only then does it know that the key has run out.
     pub(crate) has_map: bool,
@@ -38,6 +39,8 @@ pub(crate) struct Session {
     pub(crate) told: Option<Arc<Hostinfo>>,
     /// The command that waits for the logout.
     pub(crate) logout: Option<CommandId>,
+    /// The command that waits for an earlier expiry.
+    pub(crate) expiry: Option<CommandId>,
 }
 
 /// Where a login stands.
@@ -64,19 +67,16 @@ pub(crate) struct Trying {
 #[derive(Debug, Clone)]
 pub(crate) struct AuthUrl {
     pub(crate) url: String,
-    since: Wall,
+    since: Instant,
 }
 
 impl AuthUrl {
-    pub(crate) fn new(url: String, since: Wall) -> Self {
+    pub(crate) fn new(url: String, since: Instant) -> Self {
         Self { url, since }
     }
 
-    pub(crate) fn is_good(&self, wall: Wall) -> bool {
-        let age = wall
-            .as_unix_secs()
-            .saturating_sub(self.since.as_unix_secs());
-        age < AUTH_URL_LIFETIME_SECS
+    pub(crate) fn is_good(&self, now: Instant) -> bool {
+        now.since(self.since) < AUTH_URL_LIFETIME
     }
 }
 
@@ -94,6 +94,6 @@ impl Session {
     /// Forgets the page.
     pub(crate) fn reset_auth_url(&mut self) {
         self.auth_url = None;
-        self.page_wanted = false;
+        self.page_wanted = None;
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use keys::{DiscoPublic, LockPublic, MachinePrivate, NodePublic};
 use netmap::NetMapChange;
 use rt::Backoff;
-use tailcfg::go::Secret;
+use tailcfg::go::{GoTime, Secret};
 use tailcfg::{
     ClientVersion, EndpointType, Hostinfo, PeerChange, PingRequest, PingResponse, UserProfile,
 };
@@ -18,7 +18,7 @@ use transport::Dialer;
 
 use crate::connection::Connector;
 use crate::map::{Memory, Poll};
-use crate::register::{Outcome, logout, register};
+use crate::register::{Outcome, logout, register, set_expiry};
 use crate::update::{NodeInfo, send_update};
 use crate::{C2nRouter, DialPlan, Error, Retry, ServerUrl, ping};
 
@@ -109,6 +109,8 @@ pub enum Event {
     },
     /// What became of a logout.
     LoggedOut(Result<(), String>),
+    /// What became of [`Client::set_expiry`].
+    ExpirySet(Result<(), String>),
     /// The user should see this page.
     BrowseTo(String),
     /// What is known of newer versions.
@@ -141,6 +143,7 @@ pub struct Client {
     shared: Arc<Shared>,
     tasks: Vec<rt::Task>,
     logout: Mutex<Option<rt::Task>>,
+    expiry: Mutex<Option<rt::Task>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -198,6 +201,7 @@ impl Client {
             shared,
             tasks,
             logout: Mutex::default(),
+            expiry: Mutex::default(),
         };
         Ok((this, receiver))
     }
@@ -308,6 +312,26 @@ impl Client {
         }
     }
 
+    /// Has the key in the request run out at this moment, once; then [`Event::ExpirySet`]. Login and long poll go on.
+    pub fn set_expiry(&self, request: LoginRequest, expiry: GoTime) {
+        let request = LoginRequest {
+            hostinfo: Arc::clone(&self.shared.info.borrow().hostinfo),
+            ..request
+        };
+        let shared = Arc::clone(&self.shared);
+        let task = rt::Task::spawn("control expiry", async move {
+            let done = set_expiry(&shared.connector, &request, expiry);
+            let done = timeout(REGISTER_TIMEOUT, done).await;
+            let done = done.unwrap_or(Err(Error::Timeout("register")));
+            shared
+                .report(Event::ExpirySet(done.map_err(|error| error.to_string())))
+                .await;
+        });
+        if let Ok(mut slot) = self.expiry.lock() {
+            *slot = Some(task);
+        }
+    }
+
     /// Answers [`Event::Ping`].
     pub async fn report_ping(
         &self,
@@ -320,8 +344,10 @@ impl Client {
     /// Ends everything; nothing reaches the server any more.
     pub async fn shutdown(mut self) {
         self.tasks.clear();
-        if let Ok(mut slot) = self.logout.lock() {
-            *slot = None;
+        for slot in [&self.logout, &self.expiry] {
+            if let Ok(mut slot) = slot.lock() {
+                *slot = None;
+            }
         }
         self.shared.connector.close().await;
     }

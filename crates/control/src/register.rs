@@ -67,11 +67,22 @@ pub(crate) async fn register(
 
 /// Expires the key on the server.
 pub(crate) async fn logout(connector: &Connector, login: &LoginRequest) -> Result<(), Error> {
+    let long_ago = GoTime::from_unix_secs(LOGOUT_EXPIRY_SECS);
+    set_expiry(connector, login, long_ago).await
+}
+
+/// Has the key run out at this moment.
+pub(crate) async fn set_expiry(
+    connector: &Connector,
+    login: &LoginRequest,
+    expiry: GoTime,
+) -> Result<(), Error> {
     let request = RegisterRequest {
         version: tailcfg::CAP.into(),
         node_key: login.node_key,
+        old_node_key: login.old_node_key,
         nl_key: login.lock_key,
-        expiry: GoTime::from_unix_secs(LOGOUT_EXPIRY_SECS),
+        expiry,
         hostinfo: Some(Box::new((*login.hostinfo).clone())),
         ephemeral: login.ephemeral,
         ..RegisterRequest::default()

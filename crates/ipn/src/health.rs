@@ -71,6 +71,8 @@ pub enum Warnable {
     InvalidPacketFilter,
     /// The state store cannot be trusted.
     StateStoreHealth,
+    /// The state could not be written (not one of the originals').
+    StateNotSaved,
     /// The user has cut the node off from its control server.
     SyncDisabled,
     /// The OS routing could not be applied.
@@ -131,7 +133,7 @@ pub mod arg {
 
 impl Warnable {
     /// Every warning.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::UpdateAvailable,
         Self::SecurityUpdateAvailable,
         Self::IsUsingUnstableVersion,
@@ -151,6 +153,7 @@ impl Warnable {
         Self::IpForwardingOff,
         Self::InvalidPacketFilter,
         Self::StateStoreHealth,
+        Self::StateNotSaved,
         Self::SyncDisabled,
         Self::Router,
         Self::Dns,
@@ -307,6 +310,13 @@ impl Warnable {
                 severity: Severity::High,
                 impacts_connectivity: true,
                 text: "State store failed to initialize, Tailscale will not work until this is resolved. See https://tailscale.com/s/state-store-init-error. Error: {error}",
+                ..PLAIN
+            },
+            Self::StateNotSaved => Definition {
+                code: "state-not-saved",
+                title: "Tailscale state not saved",
+                severity: Severity::High,
+                text: "Changes of settings and logins cannot be saved and would be lost at a restart. Free some disk space or mend the state directory; saving is tried again by itself. Error: {error}",
                 ..PLAIN
             },
             Self::SyncDisabled => Definition {

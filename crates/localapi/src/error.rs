@@ -76,6 +76,13 @@ impl ApiError {
         Self::new(StatusCode::NOT_IMPLEMENTED, format!("not built: {name}"))
     }
 
+    /// The same with something before its text.
+    #[must_use]
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.text.insert_str(0, prefix);
+        self
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status

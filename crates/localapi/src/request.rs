@@ -7,6 +7,7 @@ use http::HeaderMap;
 use ipn::{MaskedPrefs, Options, Prefs, WatchMask};
 use keys::NodePublic;
 use serde::de::DeserializeOwned;
+use tailcfg::go::GoTime;
 
 use crate::ApiError;
 
@@ -91,6 +92,17 @@ pub enum Request {
     CheckUdpGroForwarding,
     /// Whether the daemon's sockets keep out of the tailnet by themselves.
     CheckSoMarkInUse,
+    /// Names that we can get certificates for.
+    CertDomains,
+    /// Let our key run out at this moment.
+    SetExpirySooner(GoTime),
+    /// Turn the exit node that was used last on, or the present one off.
+    UseExitNode(bool),
+    /// Log more of one part for a while.
+    ComponentDebugLogging {
+        /// Which part.
+        component: String,
+    },
     /// Do something for debugging.
     Debug {
         /// What.
@@ -132,14 +144,16 @@ pub(crate) struct Parts<'a> {
 impl Parts<'_> {
     /// The first value of a query parameter; empty if there is none.
     pub(crate) fn query(&self, name: &str) -> String {
-        self.query
-            .split('&')
-            .filter_map(|pair| {
-                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (decode(key, true)? == name).then(|| decode(value, true))?
-            })
-            .next()
-            .unwrap_or_default()
+        parameter(self.query, name).unwrap_or_default()
+    }
+
+    /// The first value of a parameter of the form in the body, else of the query; empty if there is none.
+    pub(crate) fn form(&self, name: &str) -> String {
+        let kind = self.header("content-type");
+        let is_form = kind.split(';').next().map(str::trim) == Some(FORM);
+        let body = std::str::from_utf8(&self.body).ok().filter(|_| is_form);
+        body.and_then(|body| parameter(body, name))
+            .unwrap_or_else(|| self.query(name))
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
@@ -163,6 +177,16 @@ impl Parts<'_> {
             None => Err(ApiError::bad_request("EOF")),
         }
     }
+}
+
+/// What a form's body says that it is.
+const FORM: &str = "application/x-www-form-urlencoded";
+
+fn parameter(text: &str, name: &str) -> Option<String> {
+    text.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(key, true)? == name).then(|| decode(value, true))?
+    })
 }
 
 /// Undoes percent encoding; `None` if it is broken or gives no text.
@@ -302,6 +326,40 @@ pub(crate) fn dial(parts: &Parts<'_>) -> Result<Request, ApiError> {
         host: host.to_owned(),
         port,
     }))
+}
+
+pub(crate) fn set_expiry_sooner(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    match parts.form("expiry").as_str() {
+        "" => Err(ApiError::bad_request(
+            "missing 'expiry' parameter, a unix timestamp",
+        )),
+        text => text
+            .parse()
+            .map(|secs| Request::SetExpirySooner(GoTime::from_unix_secs(secs)))
+            .map_err(|_| {
+                ApiError::bad_request("can't parse expiry time, expects a unix timestamp")
+            }),
+    }
+}
+
+pub(crate) fn use_exit_node(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    match parts.query("enabled").as_str() {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Request::UseExitNode(true)),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Request::UseExitNode(false)),
+        _ => Err(ApiError::bad_request("invalid 'enabled' parameter")),
+    }
+}
+
+/// A whole message does not fit into a parameter, so that action is named in a header.
+pub(crate) fn debug(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    let action = match parts.header("Debug-Action") {
+        "notify" => "notify".to_owned(),
+        _ => parts.form("action"),
+    };
+    Ok(Request::Debug {
+        action,
+        body: parts.body.clone(),
+    })
 }
 
 pub(crate) fn number(parts: &Parts<'_>, make: fn(i64) -> Request) -> Result<Request, ApiError> {

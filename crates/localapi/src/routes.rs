@@ -192,9 +192,12 @@ pub static ROUTES: &[Route] = &[
     Route {
         methods: &["GET"],
         wrong_method: (405, "only GET allowed"),
-        ..get("dns-config", Right::Read, "access denied", |_| {
-            Ok(Request::DnsConfig)
-        })
+        ..get(
+            "dns-config",
+            Right::Read,
+            "dns-config access denied",
+            |_| Ok(Request::DnsConfig),
+        )
     },
     Route {
         right: Right::Open,
@@ -259,18 +262,48 @@ pub static ROUTES: &[Route] = &[
     ),
     Route {
         wrong_method: (405, "POST required"),
-        ..post("debug", "debug access denied", 200, |parts| {
-            Ok(Request::Debug {
-                action: parts.query("action"),
-                body: parts.body.clone(),
-            })
-        })
+        ..post("debug", "debug access denied", 200, request::debug)
+    },
+    Route {
+        wrong_method: (405, "POST required"),
+        ..post(
+            "set-expiry-sooner",
+            "access denied",
+            200,
+            request::set_expiry_sooner,
+        )
+    },
+    Route {
+        wrong_method: (405, "use POST"),
+        ..post(
+            "set-use-exit-node-enabled",
+            "access denied",
+            200,
+            request::use_exit_node,
+        )
+    },
+    get(
+        "cert-domains",
+        Right::Read,
+        "cert-domains access denied",
+        |_| Ok(Request::CertDomains),
+    ),
+    Route {
+        body_max: MIB,
+        ..get(
+            "component-debug-logging",
+            Right::Write,
+            "debug access denied",
+            |parts| {
+                Ok(Request::ComponentDebugLogging {
+                    component: parts.form("component"),
+                })
+            },
+        )
     },
     absent("alpha-set-device-attrs"),
     absent("appc-route-info"),
     absent("cert/"),
-    absent("cert-domains"),
-    absent("component-debug-logging"),
     absent("conn25/state"),
     absent("debug-bus-events"),
     absent("debug-bus-graph"),
@@ -323,11 +356,9 @@ pub static ROUTES: &[Route] = &[
     },
     absent("services"),
     absent("set-dns"),
-    absent("set-expiry-sooner"),
     absent("set-gui-visible"),
     absent("set-push-device-token"),
     absent("set-udp-gro-forwarding"),
-    absent("set-use-exit-node-enabled"),
     absent("suggest-exit-node"),
     absent("tka/affected-sigs"),
     absent("tka/cosign-recovery-aum"),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use backend::{
-    Answer, Backend, Command, CommandError, CommandId, ControlEffect, Effect, Event, Snapshot,
-    Target,
+    Answer, Backend, Command, CommandError, CommandId, ControlEffect, Effect, Event, Recipient,
+    Snapshot, Target,
 };
 use host::{DnsConfigurator, Router, StateStore};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -180,10 +180,20 @@ impl Hands {
                     failures,
                 })
             }
-            Effect::SaveState { key, value } => self.stored(self.store.write(&key, &value)),
-            Effect::RemoveState { key } => self.stored(self.store.remove(&key)),
+            Effect::SaveState { key, value } => {
+                let result = self.store.write(&key, &value);
+                Some(stored(key, result))
+            }
+            Effect::RemoveState { key } => {
+                let result = self.store.remove(&key);
+                Some(stored(key, result))
+            }
             Effect::Notify(message) => {
-                self.bus.publish(*message);
+                self.bus.publish(*message, Recipient::Everybody);
+                None
+            }
+            Effect::NotifyProcess { pid, message } => {
+                self.bus.publish(*message, Recipient::Process(pid));
                 None
             }
             Effect::Log(line) => {
@@ -194,16 +204,17 @@ impl Hands {
         }
     }
 
-    fn stored(&self, result: Result<(), host::StoreError>) -> Option<Event> {
-        let failures = result.err().map(|error| error.0)?;
-        Some(Event::Applied {
-            target: Target::Store,
-            failures: vec![failures],
-        })
-    }
-
     /// An ephemeral node takes its leave; everything of ours leaves the machine.
     async fn shut_down(mut self, backend: &Backend) {
+        for write in backend.unsaved_writes() {
+            if let Some(Event::Stored {
+                key,
+                failure: Some(failure),
+            }) = self.carry_out(write).await
+            {
+                tracing::error!("`{key}` is lost: {failure}");
+            }
+        }
         if self.store.is_ephemeral()
             && let Some(node_key) = backend.node_key()
         {
@@ -215,5 +226,12 @@ impl Hands {
         self.control.carry_out(ControlEffect::Shutdown).await;
         self.router.cleanup();
         self.dns.cleanup();
+    }
+}
+
+fn stored(key: String, result: Result<(), host::StoreError>) -> Event {
+    Event::Stored {
+        key,
+        failure: result.err().map(|error| error.0),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use backend::Event;
+use backend::{Event, Recipient};
 use ipn::Notify;
 use rt::Task;
 use tokio::sync::mpsc;
@@ -50,31 +50,40 @@ impl Drop for PeerWatcher {
     }
 }
 
-/// Hands every message to every subscriber. Clones are handles to the same bus.
+/// Hands messages to their subscribers. Clones are handles to the same bus.
 #[derive(Clone, Default)]
 pub(crate) struct Bus {
-    subscribers: Arc<Mutex<Vec<mpsc::Sender<Arc<Notify>>>>>,
+    subscribers: Arc<Mutex<Vec<Subscriber>>>,
+}
+
+struct Subscriber {
+    /// The process that it lives in, if the system says.
+    pid: Option<i32>,
+    messages: mpsc::Sender<Arc<Notify>>,
 }
 
 impl Bus {
-    fn subscribers(&self) -> MutexGuard<'_, Vec<mpsc::Sender<Arc<Notify>>>> {
+    fn subscribers(&self) -> MutexGuard<'_, Vec<Subscriber>> {
         self.subscribers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything that is published from here on. The channel closes when the subscriber falls behind.
-    pub(crate) fn subscribe(&self) -> mpsc::Receiver<Arc<Notify>> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        self.subscribers().push(sender);
+    /// Everything that is published from here on, for everybody or for this process. The channel closes when the
+    /// subscriber falls behind.
+    pub(crate) fn subscribe(&self, pid: Option<i32>) -> mpsc::Receiver<Arc<Notify>> {
+        let (messages, receiver) = mpsc::channel(QUEUE);
+        self.subscribers().push(Subscriber { pid, messages });
         receiver
     }
 
-    pub(crate) fn publish(&self, mut message: Notify) {
+    pub(crate) fn publish(&self, mut message: Notify, recipient: Recipient) {
         message.version = ipn::version::LONG.into();
         let message = Arc::new(message);
-        self.subscribers()
-            .retain(|subscriber| subscriber.try_send(Arc::clone(&message)).is_ok());
+        self.subscribers().retain(|subscriber| match recipient {
+            Recipient::Process(pid) if subscriber.pid != Some(pid) => true,
+            _ => subscriber.messages.try_send(Arc::clone(&message)).is_ok(),
+        });
     }
 }
 
@@ -85,17 +94,33 @@ mod tests {
     #[tokio::test]
     async fn who_falls_behind_is_cut_off_and_others_are_not() {
         let bus = Bus::default();
-        let mut slow = bus.subscribe();
+        let mut slow = bus.subscribe(None);
         for _ in 0..=QUEUE {
-            bus.publish(Notify::default());
+            bus.publish(Notify::default(), Recipient::Everybody);
         }
-        let mut fresh = bus.subscribe();
-        bus.publish(Notify::default());
+        let mut fresh = bus.subscribe(None);
+        bus.publish(Notify::default(), Recipient::Everybody);
         assert!(fresh.try_recv().is_ok());
         let mut seen = 0;
         while slow.recv().await.is_some() {
             seen += 1;
         }
         assert_eq!(seen, QUEUE);
+    }
+
+    #[tokio::test]
+    async fn what_is_for_one_process_reaches_no_other() {
+        let bus = Bus::default();
+        let mut all = [Some(1), Some(1), Some(2), None].map(|pid| bus.subscribe(pid));
+        bus.publish(Notify::default(), Recipient::Process(1));
+        let got = all
+            .each_mut()
+            .map(|subscriber| subscriber.try_recv().is_ok());
+        assert_eq!(got, [true, true, false, false]);
+        bus.publish(Notify::default(), Recipient::Everybody);
+        assert!(
+            all.iter_mut()
+                .all(|subscriber| subscriber.try_recv().is_ok())
+        );
     }
 }

@@ -167,6 +167,20 @@ fn tell(client: &Client, engine: &Engine, effect: ControlEffect) {
             ephemeral: login.ephemeral,
         }),
         ControlEffect::Logout { node_key } => client.logout(node_key.public()),
+        ControlEffect::SetExpiry {
+            node_key,
+            old_node_key,
+            lock_key,
+            expiry,
+        } => client.set_expiry(
+            LoginRequest {
+                node_key: node_key.public(),
+                old_node_key,
+                lock_key,
+                ..LoginRequest::default()
+            },
+            expiry,
+        ),
         ControlEffect::Pause(paused) => {
             if paused {
                 engine.set_map_streaming(false);
@@ -238,6 +252,7 @@ impl Reporter {
                 self.logged_out.notify_one();
                 ControlEvent::LoggedOut(done)
             }
+            control::Event::ExpirySet(done) => ControlEvent::ExpirySet(done),
             control::Event::BrowseTo(url) => ControlEvent::BrowseTo(url),
             control::Event::ClientVersion(version) => ControlEvent::ClientVersion(version),
             control::Event::Ping(request) => {

@@ -98,6 +98,7 @@ pub async fn run(
         registry,
         port: config.port,
         environment: config.environment,
+        var_root: config.var_root,
         own_proxies: config.own_proxies,
         host,
         tap,
@@ -116,6 +117,7 @@ struct NodeParts {
     registry: Registry,
     port: u16,
     environment: BTreeMap<String, String>,
+    var_root: Option<PathBuf>,
     own_proxies: Vec<SocketAddr>,
     host: HostParts,
     tap: LogTap,
@@ -137,6 +139,7 @@ impl Node {
             registry,
             port,
             environment,
+            var_root,
             own_proxies,
             host,
             tap,
@@ -224,6 +227,7 @@ impl Node {
             metrics,
             shutdown: Arc::clone(&shutdown),
             uid_of: host.uid_of,
+            var_root,
         };
         let (stop_brain, stopped) = oneshot::channel();
         Ok(Self {

@@ -172,6 +172,15 @@ impl Headscale {
         json_scalar(&json, "id").unwrap_or_else(|| panic!("no id in {json}"))
     }
 
+    /// Lets the node in that waits at this login page, for the user with this name.
+    pub fn register(&self, user: &str, page: &str) {
+        let id = page
+            .rsplit_once("/register/")
+            .map(|(_, id)| id)
+            .unwrap_or_else(|| panic!("no registration page: {page}"));
+        self.cli(&["auth", "register", "--user", user, "--auth-id", id]);
+    }
+
     /// Creates a reusable auth key for the user with this id; `flags` are further ones such as `--ephemeral`.
     pub fn auth_key(&self, user_id: &str, flags: &[&str]) -> String {
         let mut args = vec![

@@ -2,6 +2,7 @@
 
 mod derived;
 mod health;
+mod logins;
 mod profiles;
 mod states;
 mod tailnet;
@@ -38,6 +39,7 @@ pub(super) struct World {
     pub(super) updates: Vec<PeersUpdate>,
     pub(super) router: Option<host::RouterConfig>,
     pub(super) key: Option<NodePublic>,
+    pub(super) is_disk_full: bool,
     commands: u64,
 }
 
@@ -64,6 +66,7 @@ impl World {
             updates: Vec::new(),
             router: None,
             key: None,
+            is_disk_full: false,
             commands: 0,
         }
     }
@@ -190,7 +193,7 @@ impl World {
             ..ipn::Options::default()
         };
         let mut trace = self.command(Command::Start(Box::new(options)));
-        trace.extend(self.command(Command::LoginInteractive));
+        trace.extend(self.command(Command::LoginInteractive(Recipient::Everybody)));
         trace
     }
 
@@ -202,16 +205,17 @@ impl World {
         Some(match effect {
             Effect::Control(effect) => self.carry_out_control(effect),
             Effect::Notify(message) => return words(&message),
+            Effect::NotifyProcess { pid, message } => format!("{} to {pid}", words(&message)?),
             Effect::Reply { result, .. } => match result {
                 Ok(_) => return None,
                 Err(error) => format!("refused: {error}"),
             },
             Effect::SaveState { key, value } => {
-                self.store.insert(key, value);
+                self.stored(key.clone(), |store| drop(store.insert(key, value)));
                 return None;
             }
             Effect::RemoveState { key } => {
-                self.store.remove(&key);
+                self.stored(key.clone(), |store| drop(store.remove(&key)));
                 return None;
             }
             Effect::EngineKeys(key) => {
@@ -244,6 +248,19 @@ impl World {
         })
     }
 
+    fn stored(
+        &mut self,
+        key: String,
+        write: impl FnOnce(&mut BTreeMap<String, Zeroizing<Vec<u8>>>),
+    ) {
+        let failure = self.is_disk_full.then(|| "no space left".to_owned());
+        if failure.is_none() {
+            write(&mut self.store);
+        }
+        let event = Event::Stored { key, failure };
+        self.brain.handle(event, self.now, self.wall, &mut self.rng);
+    }
+
     fn carry_out_control(&mut self, effect: ControlEffect) -> String {
         match effect {
             ControlEffect::Start { client, .. } => {
@@ -256,6 +273,7 @@ impl World {
                 "Login"
             }
             ControlEffect::Logout { .. } => "Logout",
+            ControlEffect::SetExpiry { .. } => "SetExpiry",
             ControlEffect::Pause(true) => "pause",
             ControlEffect::Pause(false) => "unpause",
             ControlEffect::StartMap { .. } => "StartMap",

@@ -125,7 +125,7 @@ fn a_store_with_a_value_that_cannot_be_read_is_left_alone() {
         }
         let mut world = World::with_store(store.clone());
         world.send(Event::Boot);
-        world.command(Command::LoginInteractive);
+        world.command(Command::LoginInteractive(Recipient::Everybody));
         assert_eq!(world.brain.snapshot().state, State::NoState, "{key}");
         assert_eq!(world.store, store);
         assert_eq!(world.brain.snapshot().health_texts.len(), 2, "{key}");

@@ -33,7 +33,10 @@ fn logging_in_with_a_page() {
         ["Prefs out", "State NeedsLogin"]
     );
 
-    assert_eq!(world.command(Command::LoginInteractive), ["New", "Login"]);
+    assert_eq!(
+        world.command(Command::LoginInteractive(Recipient::Everybody)),
+        ["New", "Login"]
+    );
     assert!(
         world.store.contains_key("_machinekey"),
         "made when first needed"
@@ -41,14 +44,17 @@ fn logging_in_with_a_page() {
     let url = |n: u8| ControlEvent::AuthUrl(format!("https://control.example/{n}"));
     assert_eq!(world.control(url(1)), ["Browse https://control.example/1"]);
     assert_eq!(
-        world.command(Command::LoginInteractive),
+        world.command(Command::LoginInteractive(Recipient::Everybody)),
         ["Browse https://control.example/1"]
     );
     // The client asks again and again, and gets the same page.
     assert_eq!(world.control(url(1)), Vec::<String>::new());
 
     world.pass(Duration::from_secs(7 * 24 * 3600));
-    assert_eq!(world.command(Command::LoginInteractive), ["Login"]);
+    assert_eq!(
+        world.command(Command::LoginInteractive(Recipient::Everybody)),
+        ["Login"]
+    );
     assert_eq!(world.control(url(2)), ["Browse https://control.example/2"]);
     assert_eq!(world.brain.snapshot().auth_url, "https://control.example/2");
 
@@ -68,7 +74,7 @@ fn logging_in_with_a_page() {
 fn a_page_is_no_news_to_a_server_that_may_not_send_it() {
     let mut world = World::new();
     world.send(Event::Boot);
-    world.command(Command::LoginInteractive);
+    world.command(Command::LoginInteractive(Recipient::Everybody));
     for url in [
         "http://evil.example/",
         "https://evil.example/",
@@ -218,7 +224,7 @@ fn a_new_key_after_the_old_one_ran_out() {
     let wall = world.wall;
     let expired = world.map("node1", 1, |own, _| own.key_expiry = at(wall, -60));
     world.control(ControlEvent::NetMap(expired));
-    world.command(Command::LoginInteractive);
+    world.command(Command::LoginInteractive(Recipient::Everybody));
     let login = world.login.clone().unwrap();
     assert_eq!(login.old_node_key, old);
     assert_ne!(login.node_key.public(), old);
@@ -294,7 +300,7 @@ fn a_failed_login_is_told() {
         ),
         "{texts:?}"
     );
-    world.command(Command::LoginInteractive);
+    world.command(Command::LoginInteractive(Recipient::Everybody));
     assert_eq!(world.control(refusal()), told);
 }
 
@@ -304,7 +310,10 @@ fn another_user_logs_in() {
     world.bring_up("node1", 1);
     world.command(Command::NewProfile);
     assert_eq!(world.brain.snapshot().state, State::NeedsLogin);
-    assert_eq!(world.command(Command::LoginInteractive), ["New", "Login"]);
+    assert_eq!(
+        world.command(Command::LoginInteractive(Recipient::Everybody)),
+        ["New", "Login"]
+    );
     world.control(ControlEvent::AuthUrl(
         "https://login.tailscale.com/1".into(),
     ));
@@ -392,7 +401,7 @@ fn a_store_that_cannot_be_trusted() {
     );
     assert_eq!(world.send(Event::Boot), ["Prefs out"]);
     assert_eq!(world.brain.snapshot().state, State::NoState);
-    let refused = world.command(Command::LoginInteractive);
+    let refused = world.command(Command::LoginInteractive(Recipient::Everybody));
     assert_eq!(
         refused,
         ["refused: cannot log in when state store is unhealthy"]
@@ -467,7 +476,7 @@ proptest::proptest! {
                 10 => drop(world.command(Command::NewProfile)),
                 11 => drop(world.control(ControlEvent::KeyExpired)),
                 12 => drop(world.control(ControlEvent::MapDown { error: None })),
-                13 => drop(world.command(Command::LoginInteractive)),
+                13 => drop(world.command(Command::LoginInteractive(Recipient::Everybody))),
                 14 => drop(world.control(ControlEvent::NotRegistered)),
                 _ => {
                     world.pass(minute);

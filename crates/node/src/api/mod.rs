@@ -4,9 +4,10 @@ mod ping;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backend::{Answer, Command, CommandError};
+use backend::{Answer, Command, Recipient};
 use dataplane::Engine;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -39,7 +40,23 @@ pub(crate) struct Api {
     pub(crate) metrics: Arc<UserMetrics>,
     pub(crate) shutdown: Arc<Signal>,
     pub(crate) uid_of: UidOf,
+    pub(crate) var_root: Option<PathBuf>,
 }
+
+/// Of the originals' debug actions those that are not built.
+const NOT_BUILT_ACTIONS: [&str; 11] = [
+    "break-derp-conns",
+    "break-tcp-conns",
+    "control-knobs",
+    "current-netmap",
+    "derp-set-homeless",
+    "derp-unset-homeless",
+    "force-prefer-derp",
+    "peer-disco-keys",
+    "peer-relay-servers",
+    "pick-new-derp",
+    "rotate-disco-key",
+];
 
 impl Handler for Api {
     fn operator_uid(&self) -> Option<u32> {
@@ -48,13 +65,13 @@ impl Handler for Api {
         (!name.is_empty()).then(|| (self.uid_of)(name)).flatten()
     }
 
-    fn call(&self, _actor: Actor, request: Request) -> BoxFuture<'_, Result<Reply, ApiError>> {
-        Box::pin(self.answer(request))
+    fn call(&self, actor: Actor, request: Request) -> BoxFuture<'_, Result<Reply, ApiError>> {
+        Box::pin(self.answer(actor, request))
     }
 }
 
 impl Api {
-    async fn answer(&self, request: Request) -> Result<Reply, ApiError> {
+    async fn answer(&self, actor: Actor, request: Request) -> Result<Reply, ApiError> {
         match request {
             Request::Status { peers } => Reply::json_tabs(&self.status.read(peers).await),
             Request::Prefs => Reply::json_tabs(&*self.brain.snapshot().prefs),
@@ -70,16 +87,22 @@ impl Api {
                 })
             }
             Request::Start(options) => self.command(Command::Start(options)).await,
-            Request::LoginInteractive => self.command(Command::LoginInteractive).await,
+            Request::LoginInteractive => {
+                let who = actor.pid.map_or(Recipient::Everybody, Recipient::Process);
+                self.command(Command::LoginInteractive(who)).await
+            }
             Request::Logout => self.command(Command::Logout).await,
-            Request::ResetAuth => self.command(Command::ResetAuth).await,
+            Request::ResetAuth => self
+                .command(Command::ResetAuth)
+                .await
+                .map_err(|error| error.prefixed("reset-auth failed: ")),
             Request::NewProfile => self.command(Command::NewProfile).await,
             Request::SwitchProfile(id) => self.command(Command::SwitchProfile(id)).await,
             Request::DeleteProfile(id) => self.command(Command::DeleteProfile(id)).await,
             Request::Profiles => Reply::json(&*self.brain.snapshot().profiles),
             Request::CurrentProfile => Reply::json(&*self.brain.snapshot().profile),
             Request::Profile(id) => self.profile(&id),
-            Request::WatchBus(mask) => Ok(watch::stream(self, mask).await),
+            Request::WatchBus(mask) => Ok(watch::stream(self, mask, actor.pid).await),
             Request::WhoIs { proto, addr } => self.whois(&proto, addr),
             Request::Ping { ip, kind, size } => ping::ping(self, ip, &kind, size).await,
             Request::Dial(wanted) => self.dial(wanted).await,
@@ -90,9 +113,39 @@ impl Api {
             }
             Request::DerpMap => self.derp_map(),
             Request::DnsConfig => match &self.brain.snapshot().netmap {
-                Some(netmap) => Reply::json(&*netmap.dns),
-                None => Reply::json(&tailcfg::DnsConfig::default()),
+                Some(netmap) => Reply::json_tabs(&*netmap.dns),
+                None => Err(ApiError::unavailable("no netmap")),
             },
+            Request::CertDomains => {
+                let mut domains = match &self.brain.snapshot().netmap {
+                    Some(netmap) => netmap.dns.cert_domains.clone(),
+                    None => Vec::new(),
+                };
+                domains.sort();
+                Reply::json(&(!domains.is_empty()).then_some(domains))
+            }
+            Request::SetExpirySooner(expiry) => {
+                match self.brain.command(Command::SetExpirySooner(expiry)).await {
+                    Ok(_) => Ok(Reply::Text("done\n".into())),
+                    Err(error) => Err(ApiError::bad_request(error.to_string())),
+                }
+            }
+            Request::UseExitNode(wanted) => {
+                match self.brain.command(Command::UseExitNode(wanted)).await {
+                    Ok(Answer::Prefs(prefs)) => Reply::json_tabs(&*prefs),
+                    Ok(Answer::Done) => Reply::json_tabs(&*self.brain.snapshot().prefs),
+                    Err(error) => Err(ApiError::failed(error.to_string())),
+                }
+            }
+            Request::ComponentDebugLogging { component } => {
+                let error = match component.as_str() {
+                    "magicsock" | "sockstats" | "syspolicy" => {
+                        format!("not built: debug logging of component {component:?}")
+                    }
+                    _ => format!("unknown component {component:?}"),
+                };
+                Reply::json(&BTreeMap::from([("Error", error)]))
+            }
             Request::Metrics | Request::UserMetrics => {
                 Ok(Reply::Text(self.metrics.to_prometheus()))
             }
@@ -105,17 +158,15 @@ impl Api {
             }
             // Compat: without a tunnel device the originals say so whatever their sockets do, and we have none.
             Request::CheckSoMarkInUse => Reply::json(&BTreeMap::from([("UseSOMark", true)])),
-            Request::Debug { action, .. } => self.debug(&action),
+            Request::Debug { action, body } => self.debug(&action, &body).await,
         }
     }
 
     async fn command(&self, command: Command) -> Result<Reply, ApiError> {
         match self.brain.command(command).await {
             Ok(_) => Ok(Reply::Done),
-            Err(CommandError::Invalid(text)) => Err(ApiError::bad_request(text)),
-            Err(CommandError::NotFound(text)) => Err(ApiError::not_found(text)),
-            Err(CommandError::Unavailable(text)) => Err(ApiError::unavailable(text)),
-            Err(CommandError::Failed(text)) => Err(ApiError::failed(text)),
+            // Compat: whatever the reason, the originals answer 500.
+            Err(error) => Err(ApiError::failed(error.to_string())),
         }
     }
 
@@ -238,16 +289,31 @@ impl Api {
         Reply::Text(marker)
     }
 
-    fn debug(&self, action: &str) -> Result<Reply, ApiError> {
+    async fn debug(&self, action: &str, body: &[u8]) -> Result<Reply, ApiError> {
+        let bad = |text: String| Err(ApiError::bad_request(text));
         match action {
             "rebind" => self.engine.link_changed(true),
             "restun" => self.engine.link_changed(false),
-            "" => return Err(ApiError::bad_request("missing parameter 'action'")),
-            other => {
-                return Err(ApiError::bad_request(format!(
-                    "not built: debug action {other:?}"
-                )));
+            "force-netmap-update" => {
+                if let Err(error) = self.brain.command(Command::RefreshNetMap).await {
+                    return bad(error.to_string());
+                }
             }
+            // There is no cache, so it is as empty as was asked for.
+            "clear-netmap-cache" => {}
+            "notify" => match serde_json::from_slice(body) {
+                Ok(message) => self.bus.publish(message, Recipient::Everybody),
+                Err(_) => return bad("invalid JSON body".into()),
+            },
+            "statedir" => {
+                let root = self.var_root.as_deref().unwrap_or(Path::new(""));
+                return Reply::json(&root.display().to_string());
+            }
+            "" => return bad("missing parameter 'action'".into()),
+            known if NOT_BUILT_ACTIONS.contains(&known) => {
+                return bad(format!("not built: debug action {known:?}"));
+            }
+            other => return bad(format!("unknown action {other:?}")),
         }
         Ok(Reply::Text("done\n".into()))
     }

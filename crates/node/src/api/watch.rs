@@ -19,9 +19,9 @@ use crate::bus::PeerWatcher;
 /// How often engine figures go to those who want them.
 const ENGINE_EVERY: Duration = Duration::from_secs(2);
 
-pub(super) async fn stream(api: &Api, mask: WatchMask) -> Reply {
+pub(super) async fn stream(api: &Api, mask: WatchMask, pid: Option<i32>) -> Reply {
     // Before the snapshot is read, so that nothing falls between the two.
-    let messages = api.bus.subscribe();
+    let messages = api.bus.subscribe(pid);
     let snapshot = api.brain.snapshot();
     let mut first = first_message(&snapshot, mask);
     if mask.intersects(WatchMask::INITIAL_STATUS) {

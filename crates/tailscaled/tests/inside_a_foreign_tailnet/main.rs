@@ -7,6 +7,8 @@
 
 mod admin;
 mod common;
+mod local;
+mod logins;
 
 use common::*;
 
