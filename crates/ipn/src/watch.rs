@@ -51,14 +51,12 @@ impl WatchMask {
         Self::PEER_CHANGES.0 | Self::NO_NETMAP.0 | Self::INITIAL_STATUS.0 | Self::PEER_PATCHES.0,
     );
 
-    /// What makes the first message special.
+    /// What makes a first message. Compat: health and outgoing files do not; they only come along in one.
     pub const INITIAL: Self = Self(
         Self::INITIAL_STATE.0
             | Self::INITIAL_PREFS.0
             | Self::INITIAL_NETMAP.0
             | Self::INITIAL_DRIVE_SHARES.0
-            | Self::INITIAL_OUTGOING_FILES.0
-            | Self::INITIAL_HEALTH_STATE.0
             | Self::INITIAL_SUGGESTED_EXIT_NODE.0
             | Self::INITIAL_CLIENT_VERSION.0
             | Self::INITIAL_STATUS.0

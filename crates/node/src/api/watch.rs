@@ -6,7 +6,7 @@ use std::time::Duration;
 use backend::Snapshot;
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use ipn::{EngineStatus, Notify, PeerStatusLite, WatchMask};
+use ipn::{EngineStatus, Notify, PeerStatusLite, State, WatchMask};
 use localapi::{FELL_BEHIND, Reply, for_subscriber};
 use packet::PeerId;
 use rand_core::Rng as _;
@@ -95,12 +95,12 @@ fn fell_behind() -> Notify {
 fn first_message(snapshot: &Snapshot, mask: WatchMask) -> Notify {
     let mut first = Notify {
         version: ipn::version::LONG.into(),
-        session_id: format!("{:016x}", rt::OsRng.next_u64()),
         ..Notify::default()
     };
     if mask.intersects(WatchMask::INITIAL_STATE) {
+        first.session_id = format!("{:016x}", rt::OsRng.next_u64());
         first.state = Some(snapshot.state);
-        if !snapshot.auth_url.is_empty() {
+        if snapshot.state == State::NeedsLogin && !snapshot.auth_url.is_empty() {
             first.browse_to_url = Some(snapshot.auth_url.clone());
         }
     }
@@ -110,7 +110,12 @@ fn first_message(snapshot: &Snapshot, mask: WatchMask) -> Notify {
     if mask.intersects(WatchMask::INITIAL_HEALTH_STATE) {
         first.health = Some(Arc::clone(&snapshot.health));
     }
-    if mask.intersects(WatchMask::INITIAL_CLIENT_VERSION) {
+    if mask.intersects(WatchMask::INITIAL_NETMAP)
+        && let Some(map) = &snapshot.netmap
+    {
+        first.self_change = Some(Arc::new(map.self_node.to_wire(map.suffix())));
+    }
+    if mask.intersects(WatchMask::INITIAL_CLIENT_VERSION) && snapshot.prefs.auto_update.check {
         first.client_version = snapshot.client_version.clone();
     }
     first

@@ -1,209 +1,331 @@
-//! Logins of every kind at headscale: what Go's daemon does, and ours, side by side.
+//! Logins of every kind at headscale, asked for by Go's command line: of Go's daemon and of ours.
 
-use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use serde_json::Value;
 use testkit::originals::{self, Daemon, TailscaledOptions};
+use testkit::wait_until;
 
 use crate::common::*;
-use crate::local::{Watch, local_ok, local_with};
+use crate::local::{local, local_ok};
 
-const NEEDS_LOGIN: u64 = 2;
-const RUNNING: u64 = 6;
-
-/// State and prefs in the first message, and whole peers never.
-const MASK: u64 = 2 | 4 | 1 << 13;
-
-/// One daemon under the same script as another.
-struct Subject<'a> {
-    tailnet: &'a Foreign,
-    daemon: Daemon,
-    watch: Watch,
-    steps: Vec<(String, Vec<String>)>,
+/// Both daemons, each with a name for its node.
+fn both(test: &str, options: &TailscaledOptions) -> [(&'static str, Daemon); 2] {
+    [
+        ("go", originals::go_tailscaled(test, options).unwrap()),
+        ("ours", our_daemon(options)),
+    ]
 }
 
-impl<'a> Subject<'a> {
-    fn new(tailnet: &'a Foreign, daemon: Daemon) -> Self {
-        testkit::wait_until("the daemon to have started", || {
-            (status(&tailnet.go_cli, &daemon)["BackendState"] == "NeedsLogin").then_some(())
-        });
-        let watch = Watch::open(&daemon, MASK);
-        Self {
-            tailnet,
-            daemon,
-            watch,
-            steps: Vec::new(),
+/// Runs `up` or `login`, lets the node in at the page that it names, and waits for its end.
+fn log_in_at_the_page(tailnet: &Foreign, daemon: &Daemon, args: &[&str]) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "running the command line is the test"
+    )]
+    let mut command = std::process::Command::new(&tailnet.go_cli);
+    let mut child = command
+        .arg("--socket")
+        .arg(daemon.socket())
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        said += &line;
+        said.push('\n');
+        if line.contains("/register/") {
+            tailnet.headscale.register("tester", line.trim());
         }
     }
-
-    /// What has come since the last step, once `is_end` has: everything that was under way by then.
-    fn step(&mut self, name: &str, is_end: impl Fn(&Value) -> bool) -> Vec<Value> {
-        let mut seen = self.watch.until(name, is_end);
-        let mark = format!("mark {}", self.steps.len());
-        let (status, _) = local_with(
-            &self.daemon,
-            "POST",
-            "debug",
-            "Debug-Action: notify\r\n",
-            &json!({ "ErrMessage": mark }).to_string(),
-        );
-        assert_eq!(status, 200);
-        seen.extend(
-            self.watch
-                .until(&mark, |message| message["ErrMessage"] == *mark),
-        );
-        seen.pop();
-        let words = seen.iter().filter_map(|message| self.words(message));
-        let mut words: Vec<String> = words.collect();
-        words.dedup();
-        self.steps.push((name.to_owned(), words));
-        seen
-    }
-
-    /// A message without what differs between two nodes, or between two runs.
-    fn words(&self, message: &Value) -> Option<String> {
-        let mut message = message.as_object().unwrap().clone();
-        let version = message.remove("Version").unwrap();
-        assert!(!version.as_str().unwrap().is_empty());
-        for own in ["Health", "Engine", "ClientVersion"] {
-            message.remove(own);
-        }
-        // How often the server tells us of ourselves is its own affair.
-        message.remove("SelfChange");
-        if message.values().all(Value::is_null) {
-            return None;
-        }
-        let mut text = Value::Object(message).to_string();
-        text = text.replace(&self.tailnet.headscale.url(), "<server>");
-        Some(blot(
-            &blot(&text, "\"SessionID\":\"", '"'),
-            "/register/",
-            '"',
-        ))
-    }
-
-    fn call(&self, status: u16, method: &str, path: &str, body: &Value) -> String {
-        let body = match body {
-            Value::Null => String::new(),
-            body => body.to_string(),
-        };
-        local_ok(&self.daemon, status, method, path, &body)
-    }
-
-    fn start(&self, name: &str, auth_key: &str) {
-        let options = json!({
-            "AuthKey": auth_key,
-            "UpdatePrefs": {
-                "ControlURL": self.tailnet.headscale.url(),
-                "WantRunning": true,
-                "CorpDNS": true,
-                "Hostname": name,
-                "NetfilterMode": 0,
-            },
-        });
-        self.call(204, "POST", "start", &options);
-    }
-
-    fn want_running(&self, want: bool) {
-        let edit = json!({ "WantRunning": want, "WantRunningSet": true });
-        self.call(200, "PATCH", "prefs", &edit);
-    }
-
-    fn profile(&self) -> String {
-        let current = self.call(200, "GET", "profiles/current", &Value::Null);
-        let current: Value = serde_json::from_str(&current).unwrap();
-        current["ID"].as_str().unwrap().to_owned()
-    }
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{args:?}: {said}\n{}", daemon.log());
+    assert!(said.contains("Success."), "{said}");
 }
 
-/// Replaces what stands between each `before` and the next `after`.
-fn blot(text: &str, before: &str, after: char) -> String {
-    let mut parts = text.split(before);
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(after).unwrap_or(part.len());
-        out.push_str(before);
-        out.push('*');
-        out.push_str(&part[end..]);
-    }
-    out
+fn nodes(tailnet: &Foreign) -> Vec<Value> {
+    let list = tailnet.headscale.cli(&["nodes", "list", "-o", "json"]);
+    serde_json::from_str(&list).unwrap_or_default()
 }
 
-fn state(number: u64) -> impl Fn(&Value) -> bool {
-    move |message| message["State"] == number
+fn node_of(tailnet: &Foreign, name: &str) -> Value {
+    let mut nodes = nodes(tailnet).into_iter();
+    nodes.find(|node| node["name"] == name).unwrap()
 }
 
-fn has(field: &'static str) -> impl Fn(&Value) -> bool {
-    move |message| !message[field].is_null()
+fn profiles(daemon: &Daemon) -> Value {
+    serde_json::from_str(&local_ok(daemon, 200, "GET", "profiles/", "")).unwrap()
 }
 
-/// Every way in and out, in one life of a daemon.
-fn script(subject: &mut Subject<'_>, second_key: &str) {
-    subject.step("first", has("SessionID"));
-    subject.start("one", "");
-    subject.step("start", state(NEEDS_LOGIN));
-    subject.call(204, "POST", "login-interactive", &Value::Null);
-    let page = subject.step("login", has("BrowseToURL"));
-    let page = page
-        .iter()
-        .find_map(|message| message["BrowseToURL"].as_str());
-    let page = page.unwrap().to_owned();
-    subject.call(204, "POST", "login-interactive", &Value::Null);
-    subject.step("login again", |message| message["BrowseToURL"] == *page);
-    subject.tailnet.headscale.register("tester", &page);
-    subject.step("let in", state(RUNNING));
-    let first = subject.profile();
-
-    subject.want_running(false);
-    subject.step("down", has("Prefs"));
-    subject.want_running(true);
-    subject.step("up", state(RUNNING));
-    subject.call(
-        200,
-        "PATCH",
-        "prefs",
-        &json!({ "ShieldsUp": true, "ShieldsUpSet": true }),
-    );
-    subject.step("shields up", has("Prefs"));
-
-    subject.call(201, "PUT", "profiles/", &Value::Null);
-    subject.step("new profile", state(NEEDS_LOGIN));
-    subject.start("two", second_key);
-    subject.step("start with a key", state(NEEDS_LOGIN));
-    subject.call(204, "POST", "login-interactive", &Value::Null);
-    subject.step("login with a key", state(RUNNING));
-    let second = subject.profile();
-
-    subject.call(204, "POST", &format!("profiles/{first}"), &Value::Null);
-    subject.step("switch", state(RUNNING));
-    subject.call(204, "POST", "logout", &Value::Null);
-    subject.step("logout", state(NEEDS_LOGIN));
-    subject.call(204, "POST", &format!("profiles/{second}"), &Value::Null);
-    subject.step("switch after logout", state(RUNNING));
-    subject.call(204, "DELETE", &format!("profiles/{second}"), &Value::Null);
-    subject.step("delete", state(NEEDS_LOGIN));
+fn own_key(tailnet: &Foreign, daemon: &Daemon) -> String {
+    let status = status(&tailnet.go_cli, daemon);
+    status["Self"]["PublicKey"].as_str().unwrap().to_owned()
 }
 
 #[test]
-fn the_bus_tells_the_same_story() {
-    let test = "the_bus_tells_the_same_story";
+fn somebody_opens_the_page() {
+    let test = "somebody_opens_the_page";
+    let Some(tailnet) = foreign(test, None) else {
+        return;
+    };
+    let server = format!("--login-server={}", tailnet.headscale.url());
+    for (name, daemon) in both(test, &TailscaledOptions::default()) {
+        let host = format!("--hostname={name}");
+        log_in_at_the_page(&tailnet, &daemon, &["up", &server, &host, "--timeout=60s"]);
+        until_running(&tailnet.go_cli, &daemon);
+        let key = own_key(&tailnet, &daemon);
+        let again = [
+            "up",
+            &server,
+            &host,
+            "--force-reauth",
+            "--timeout=60s",
+            "--accept-risk=all",
+        ];
+        log_in_at_the_page(&tailnet, &daemon, &again);
+        until_running(&tailnet.go_cli, &daemon);
+        assert_ne!(own_key(&tailnet, &daemon), key, "{name} has a new key");
+        assert_eq!(profiles(&daemon).as_array().unwrap().len(), 1, "{name}");
+        log_in_at_the_page(
+            &tailnet,
+            &daemon,
+            &["login", &server, "--nickname=two", "--timeout=60s"],
+        );
+        until_running(&tailnet.go_cli, &daemon);
+    }
+}
+
+#[test]
+fn tags_are_asked_for_and_had() {
+    let test = "tags_are_asked_for_and_had";
+    let policy = r#"{"tagOwners":{"tag:srv":["tester@"]},"acls":[{"action":"accept","src":["*"],"dst":["*:*"]}]}"#;
+    let Some(tailnet) = foreign(test, Some(policy)) else {
+        return;
+    };
+    let server = format!("--login-server={}", tailnet.headscale.url());
+    let key = format!("--auth-key={}", tailnet.auth_key);
+    let mut refusals = Vec::new();
+    for (name, daemon) in both(test, &TailscaledOptions::default()) {
+        let host = format!("--hostname={name}");
+        let tags = "--advertise-tags=tag:srv";
+        // The server gives no tags to whoever comes with a key that has none.
+        let args = ["up", &server, &key, &host, tags, "--timeout=30s"];
+        let refused = cli(&tailnet.go_cli, &daemon, &args);
+        let lines = refused
+            .stderr
+            .lines()
+            .filter(|line| !line.starts_with("Warning: client version"));
+        refusals.push((refused.code, lines.map(str::to_owned).collect::<Vec<_>>()));
+        let args = ["up", &server, &host, tags, "--timeout=60s"];
+        log_in_at_the_page(&tailnet, &daemon, &args);
+        until_running(&tailnet.go_cli, &daemon);
+        let own = &status(&tailnet.go_cli, &daemon)["Self"];
+        assert_eq!(own["Tags"], serde_json::json!(["tag:srv"]), "{name}");
+    }
+    assert_eq!(refusals[0], refusals[1]);
+    assert_eq!(refusals[0].0, Some(1), "{refusals:?}");
+}
+
+#[test]
+fn a_node_without_a_state_file_is_forgotten_when_it_ends() {
+    let test = "a_node_without_a_state_file_is_forgotten_when_it_ends";
+    let Some(mut tailnet) = foreign(test, None) else {
+        return;
+    };
+    let user = tailnet.headscale.create_user("passing");
+    tailnet.auth_key = tailnet.headscale.auth_key(&user, &["--ephemeral"]);
+    let options = TailscaledOptions {
+        flags: vec!["--state=mem:".into()],
+        ..TailscaledOptions::default()
+    };
+    for (name, mut daemon) in both(test, &options) {
+        tailnet.join(&daemon, name);
+        assert_eq!(nodes(&tailnet).len(), 1, "{name}");
+        let pid = rustix::process::Pid::from_raw(daemon.pid().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        wait_until("the server to forget the node", || {
+            nodes(&tailnet).is_empty().then_some(())
+        });
+        daemon.kill();
+    }
+}
+
+#[test]
+fn a_logout_that_control_does_not_hear_can_be_repeated() {
+    let test = "a_logout_that_control_does_not_hear_can_be_repeated";
+    let Some(mut tailnet) = foreign(test, None) else {
+        return;
+    };
+    let daemons = both(test, &TailscaledOptions::default());
+    for (name, daemon) in &daemons {
+        tailnet.join(daemon, name);
+    }
+    tailnet.headscale.kill();
+    for (name, daemon) in &daemons {
+        let (code, said) = local(daemon, "POST", "logout", "");
+        assert_eq!(code, 500, "{name}: {said}");
+        assert_eq!(profiles(daemon).as_array().unwrap().len(), 1, "{name}");
+    }
+    tailnet.headscale.start_again();
+    // The original forgets the key at the first try, and can only be logged in anew.
+    let again = cli(&tailnet.go_cli, &daemons[0].1, &["logout"]);
+    assert!(
+        again.stderr.contains("no nodekey to log out"),
+        "{}",
+        again.stderr
+    );
+    let ours = &daemons[1].1;
+    cli_ok(&tailnet.go_cli, ours, &["logout"]);
+    assert_eq!(profiles(ours), Value::Array(Vec::new()));
+    let state = &status(&tailnet.go_cli, ours)["BackendState"];
+    assert_eq!(state, "NeedsLogin");
+}
+
+#[test]
+fn a_key_that_the_server_lets_run_out_is_replaced_without_a_restart() {
+    let test = "a_key_that_the_server_lets_run_out_is_replaced_without_a_restart";
+    let Some(tailnet) = foreign(test, None) else {
+        return;
+    };
+    let server = format!("--login-server={}", tailnet.headscale.url());
+    let key = format!("--auth-key={}", tailnet.auth_key);
+    let expire_on_the_server = |daemon: &Daemon| {
+        let name = status(&tailnet.go_cli, daemon)["Self"]["HostName"].clone();
+        let node = node_of(&tailnet, name.as_str().unwrap());
+        let id = node["id"].as_str().unwrap();
+        tailnet.headscale.cli(&["nodes", "expire", "-i", id]);
+    };
+    // The original asks for a new key with the same past expiry, and fails.
+    let expire_here = |daemon: &Daemon| {
+        let answer = local(daemon, "POST", "set-expiry-sooner?expiry=1", "");
+        assert_eq!(answer, (200, "done\n".to_owned()));
+    };
+    let [(_, go), (_, ours)] = both(test, &TailscaledOptions::default());
+    tailnet.join(&go, "go");
+    tailnet.join(&ours, "ours");
+    let ways: [(&str, &Daemon, &dyn Fn(&Daemon)); 3] = [
+        ("go", &go, &expire_on_the_server),
+        ("ours", &ours, &expire_on_the_server),
+        ("ours", &ours, &expire_here),
+    ];
+    for (name, daemon, expire) in ways {
+        let old = own_key(&tailnet, daemon);
+        expire(daemon);
+        wait_until("the node to need a login", || {
+            let state = status(&tailnet.go_cli, daemon);
+            (state["BackendState"] == "NeedsLogin").then_some(())
+        });
+        let host = format!("--hostname={name}");
+        let again = [
+            "up",
+            &server,
+            &key,
+            &host,
+            "--force-reauth",
+            "--timeout=60s",
+            "--accept-risk=all",
+        ];
+        cli_ok(&tailnet.go_cli, daemon, &again);
+        until_running(&tailnet.go_cli, daemon);
+        assert_ne!(own_key(&tailnet, daemon), old, "{name}");
+    }
+}
+
+#[test]
+fn a_key_may_be_made_to_run_out_sooner() {
+    let test = "a_key_may_be_made_to_run_out_sooner";
+    let Some(tailnet) = foreign(test, None) else {
+        return;
+    };
+    let mut answers = Vec::new();
+    for (name, mut daemon) in both(test, &TailscaledOptions::default()) {
+        let sooner = "set-expiry-sooner?expiry=2000000000";
+        let before = local(&daemon, "POST", sooner, "");
+        tailnet.join(&daemon, name);
+        // The original would send the auth key along, which makes it another request.
+        daemon.kill();
+        daemon.start_again();
+        until_running(&tailnet.go_cli, &daemon);
+        let set = local(&daemon, "POST", sooner, "");
+        let expiry = node_of(&tailnet, name)["expiry"].to_string();
+        until_running(&tailnet.go_cli, &daemon);
+        let wrong = ["", "?expiry=", "?expiry=soon"]
+            .map(|query| local(&daemon, "POST", &format!("set-expiry-sooner{query}"), ""));
+        let get = local(&daemon, "GET", sooner, "");
+        answers.push((before.0, set, expiry, wrong, get));
+    }
+    assert_eq!(answers[0], answers[1]);
+    // This server grants no other expiry than at once.
+    let refused = "extending key is not allowed\n".to_owned();
+    assert_eq!(answers[1].1, (400, refused));
+}
+
+#[test]
+fn several_logins_move_between_the_daemons() {
+    let test = "several_logins_move_between_the_daemons";
     let Some(tailnet) = foreign(test, None) else {
         return;
     };
     let other = tailnet.headscale.create_user("other");
-    let key = tailnet.headscale.auth_key(&other, &[]);
-    let options = TailscaledOptions::default();
-    let mut go = Subject::new(&tailnet, originals::go_tailscaled(test, &options).unwrap());
-    script(&mut go, &key);
-    let mut ours = Subject::new(&tailnet, our_daemon(&options));
-    script(&mut ours, &key);
-    let mut differences = String::new();
-    for ((name, theirs), (_, ours)) in go.steps.iter().zip(&ours.steps) {
-        if theirs != ours {
-            differences += &format!(
-                "\n== {name}\nGo:\n  {}\nours:\n  {}\n",
-                theirs.join("\n  "),
-                ours.join("\n  ")
-            );
-        }
-    }
-    assert!(differences.is_empty(), "{differences}");
+    let other_key = format!("--auth-key={}", tailnet.headscale.auth_key(&other, &[]));
+    let third = tailnet.headscale.create_user("third");
+    let third_key = format!("--auth-key={}", tailnet.headscale.auth_key(&third, &[]));
+    let server = format!("--login-server={}", tailnet.headscale.url());
+    let dir = tempfile::tempdir().unwrap();
+    let options = TailscaledOptions {
+        state_dir: Some(dir.path().join("state")),
+        ..TailscaledOptions::default()
+    };
+    let log_in = |daemon: &Daemon, key: &str, nickname: &str| {
+        let nickname = format!("--nickname={nickname}");
+        let args = ["login", &server, key, &nickname, "--timeout=60s"];
+        cli_ok(&tailnet.go_cli, daemon, &args);
+        until_running(&tailnet.go_cli, daemon);
+    };
+    let switch = |daemon: &Daemon, to: &str| {
+        cli_ok(&tailnet.go_cli, daemon, &["switch", to]);
+        until_running(&tailnet.go_cli, daemon);
+        address(&tailnet.go_cli, daemon)
+    };
+    let list = |daemon: &Daemon| cli_ok(&tailnet.go_cli, daemon, &["switch", "--list"]);
+
+    let mut go = originals::go_tailscaled(test, &options).unwrap();
+    tailnet.join(&go, "one");
+    let one = address(&tailnet.go_cli, &go);
+    log_in(&go, &other_key, "second");
+    let two = address(&tailnet.go_cli, &go);
+    let (known, listed) = (profiles(&go), list(&go));
+    go.kill();
+
+    let mut ours = our_daemon(&options);
+    until_running(&tailnet.go_cli, &ours);
+    assert_eq!(address(&tailnet.go_cli, &ours), two);
+    assert_eq!(profiles(&ours), known);
+    assert_eq!(list(&ours), listed);
+    assert_eq!(switch(&ours, "tester"), one);
+    log_in(&ours, &third_key, "third");
+    let three = address(&tailnet.go_cli, &ours);
+    assert_eq!(switch(&ours, "second"), two);
+    let (known, listed) = (profiles(&ours), list(&ours));
+    assert_eq!(known.as_array().unwrap().len(), 3);
+    ours.kill();
+
+    let mut go = originals::go_tailscaled(test, &options).unwrap();
+    until_running(&tailnet.go_cli, &go);
+    assert_eq!(address(&tailnet.go_cli, &go), two);
+    assert_eq!(profiles(&go), known);
+    assert_eq!(list(&go), listed);
+    assert_eq!(switch(&go, "third"), three);
+    cli_ok(&tailnet.go_cli, &go, &["logout"]);
+    let known = profiles(&go);
+    go.kill();
+
+    let ours = our_daemon(&options);
+    assert_eq!(profiles(&ours), known);
+    assert_eq!(switch(&ours, "tester"), one);
 }

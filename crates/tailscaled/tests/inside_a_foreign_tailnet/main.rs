@@ -6,6 +6,7 @@
 )]
 
 mod admin;
+mod bus;
 mod common;
 mod local;
 mod logins;
