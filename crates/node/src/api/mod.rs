@@ -306,7 +306,7 @@ impl Api {
                 Err(_) => return bad("invalid JSON body".into()),
             },
             "statedir" => {
-                let root = self.var_root.as_deref().unwrap_or(Path::new(""));
+                let root = self.var_root.as_deref().unwrap_or_else(|| Path::new(""));
                 return Reply::json(&root.display().to_string());
             }
             "" => return bad("missing parameter 'action'".into()),
