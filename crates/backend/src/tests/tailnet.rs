@@ -237,7 +237,12 @@ fn what_came_while_a_login_was_due_is_not_lost() {
 fn a_new_key_leaves_the_data_path_alone_until_the_tailnet_knows_it() {
     let mut stream = Stream::with(vec![peer(2)]);
     let old = stream.world.key.unwrap();
-    assert_eq!(stream.world.command(Command::LoginInteractive), ["Login"]);
+    assert_eq!(
+        stream
+            .world
+            .command(Command::LoginInteractive(Recipient::Everybody)),
+        ["Login"]
+    );
     let login = stream.world.login.clone().unwrap();
     assert_eq!(login.old_node_key, old);
     let page = ControlEvent::AuthUrl("http://control.example/a".into());
