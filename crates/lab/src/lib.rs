@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod chaos;
 mod child;
+pub mod netns;
 mod options;
 mod report;
 mod tailnet;

@@ -1,8 +1,10 @@
 //! Netlink: how Linux is told and asked about links, addresses, routes and rules.
 //!
-//! [`message`] is the pure codec, [`socket`] exchanges messages with the kernel, [`route`] has the objects.
+//! [`message`] is the pure codec, [`socket`] exchanges messages with the kernel, [`route`] has the objects, [`nft`] the
+//! firewall.
 
 pub mod message;
+pub mod nft;
 pub mod route;
 pub mod socket;
 

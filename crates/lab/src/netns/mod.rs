@@ -1,0 +1,15 @@
+//! Network namespaces with an internet between them, made by netlink, without other programs. Needs root.
+//!
+//! A [`World`] is an internet: a namespace with a bridge, where servers listen on [`World::SERVERS`]. A [`Site`] is a node's
+//! network: on the internet itself, or behind a router that is a NAT of some [`Nat`] kind. Namespaces have no names and end with
+//! the last process and handle in them, so nothing is left behind, whatever happens.
+
+mod space;
+mod wire;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+pub use space::Netns;
+pub use world::{Nat, Site, World};

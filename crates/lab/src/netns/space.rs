@@ -1,0 +1,82 @@
+//! One namespace.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+
+use anyhow::{Context as _, Result};
+use os::netlink::route::set_link_up;
+use os::netlink::{Netlink, Protocol};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// A network namespace of our own. It lives as long as this handle or a process in it.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+}
+
+impl Netns {
+    /// A new one, with nothing in it but a loopback interface, which is up.
+    pub fn new() -> Result<Self> {
+        let made = on_thread(|| -> io::Result<File> {
+            sys::namespace::enter_new_network()?;
+            let file = File::open("/proc/thread-self/ns/net")?;
+            let mut netlink = Netlink::open(Protocol::Route)?;
+            if let Some(loopback) = netlink.link_named("lo")? {
+                netlink.request(set_link_up(loopback.index, true))?;
+            }
+            Ok(file)
+        });
+        let file = made.context("make a network namespace (this needs root)")?;
+        Ok(Self { file })
+    }
+
+    /// Runs `f` on a thread inside. Sockets that it opens, threads and processes that it starts belong here.
+    pub fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> Result<R> {
+        on_thread(|| {
+            move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
+                .context("enter a network namespace")?;
+            Ok(f())
+        })
+    }
+
+    /// An async runtime all of whose sockets are inside.
+    pub fn runtime(&self) -> Result<tokio::runtime::Runtime> {
+        self.run(|| {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+        })?
+        .context("start a runtime in a network namespace")
+    }
+
+    /// Runs `f` with the kernel's ear for this namespace.
+    pub fn netlink<R: Send>(
+        &self,
+        protocol: Protocol,
+        f: impl FnOnce(&mut Netlink) -> io::Result<R> + Send,
+    ) -> Result<R> {
+        let done = self.run(|| f(&mut Netlink::open(protocol)?))?;
+        done.context("change a network namespace")
+    }
+
+    /// Sets one of the namespace's kernel parameters, as `net/ipv4/ip_forward`.
+    pub fn set_parameter(&self, name: &str, value: &str) -> Result<()> {
+        let path = format!("/proc/sys/{name}");
+        let written = self.run(|| std::fs::write(&path, value))?;
+        written.with_context(|| format!("write `{value}` to `{path}`"))
+    }
+
+    pub(crate) fn raw(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+/// Runs `f` on a thread of its own: a thread that has changed its namespace cannot be used for anything else.
+fn on_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    std::thread::scope(|scope| match scope.spawn(f).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
