@@ -123,7 +123,7 @@ fn commands_answer_as_the_originals_do() {
     let derper = go_derper(TEST).expect("derper");
     let options = HeadscaleOptions {
         derp_map: Some(derper.derp_map_yaml()),
-        policy: None,
+        ..HeadscaleOptions::default()
     };
     let headscale = headscale(TEST, &options).expect("headscale");
     let key = headscale.auth_key(&headscale.create_user("ann"), &[]);

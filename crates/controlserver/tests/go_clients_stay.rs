@@ -15,10 +15,10 @@ use controlserver::{
 use serde_json::{Value, json};
 use tailcfg::go::GoTime;
 use tailcfg::{DnsConfig, DnsRecord, NodeId};
-use testkit::originals::{GoDerper, go_derper, program};
+use testkit::originals::{Derper, go_derper, program};
 use testkit::wait_until;
 
-async fn server(derper: &GoDerper) -> Server {
+async fn server(derper: &Derper) -> Server {
     let config = Config {
         derp_map: derp_map(derper),
         keep_alive: Duration::from_secs(2),

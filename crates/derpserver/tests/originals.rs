@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use common::{Client, Got, PATIENCE, private};
 use derp::{NodeCert, PeerGoneReason};
 use netcheck::stun;
-use testkit::originals::{GoDerper, go_derper};
+use testkit::originals::{Derper, go_derper};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-fn pin(relay: &GoDerper) -> [u8; 32] {
+fn pin(relay: &Derper) -> [u8; 32] {
     match NodeCert::from_wire(relay.cert_name()) {
         NodeCert::Sha256(pin) => pin,
         other => panic!("{other:?}"),

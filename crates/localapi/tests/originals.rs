@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 struct Tailnet {
     nodes: [testkit::originals::Daemon; 2],
     _headscale: testkit::originals::Headscale,
-    _derper: testkit::originals::GoDerper,
+    _derper: testkit::originals::Derper,
 }
 
 fn tailnet(test: &str) -> Option<Tailnet> {

@@ -5,7 +5,7 @@
 )]
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -54,13 +54,15 @@ pub struct HeadscaleOptions {
     pub derp_map: Option<String>,
     /// The policy (HuJSON); by default everything is allowed.
     pub policy: Option<String>,
+    /// Where it listens; by default on loopback.
+    pub address: Option<Ipv4Addr>,
 }
 
-/// A headscale on loopback with a state of its own.
+/// A headscale with a state of its own.
 #[derive(Debug)]
 pub struct Headscale {
     program: PathBuf,
-    port: u16,
+    address: SocketAddr,
     process: Process,
     // After the process: its log is shown when a test fails.
     dir: TempDir,
@@ -70,7 +72,8 @@ pub struct Headscale {
 pub fn headscale(test: &str, options: &HeadscaleOptions) -> Option<Headscale> {
     let program = program(test, "TS_HEADSCALE")?;
     let dir = temp_dir();
-    let port = free_port();
+    let ip = options.address.unwrap_or(Ipv4Addr::LOCALHOST);
+    let address = SocketAddr::from((ip, free_port()));
     let derp_map = options
         .derp_map
         .clone()
@@ -83,31 +86,31 @@ pub fn headscale(test: &str, options: &HeadscaleOptions) -> Option<Headscale> {
         .policy
         .as_ref()
         .map(|_| dir.path().join("policy.hujson").display().to_string());
-    let config = headscale_config(dir.path(), port, &policy_path.unwrap_or_default());
+    let config = headscale_config(dir.path(), address, &policy_path.unwrap_or_default());
     write(&dir.path().join("config.yaml"), &config);
-    let process = start_headscale(&program, dir.path(), port);
+    let process = start_headscale(&program, dir.path(), address);
     Some(Headscale {
         program,
         dir,
-        port,
+        address,
         process,
     })
 }
 
-fn start_headscale(program: &Path, dir: &Path, port: u16) -> Process {
+fn start_headscale(program: &Path, dir: &Path, address: SocketAddr) -> Process {
     let mut command = Command::new(program);
     command.arg("-c").arg(dir.join("config.yaml")).arg("serve");
     let mut process = Process::start("headscale", command, &dir.join("headscale.log"));
-    process.wait_ready(|_| http_ok(port, "/health").then_some(()));
+    process.wait_ready(|_| http_ok(address, "/health").then_some(()));
     process
 }
 
-fn headscale_config(dir: &Path, port: u16, policy: &str) -> String {
+fn headscale_config(dir: &Path, address: SocketAddr, policy: &str) -> String {
     let dir = dir.display();
     format!(
         r#"
-server_url: http://127.0.0.1:{port}
-listen_addr: 127.0.0.1:{port}
+server_url: http://{address}
+listen_addr: {address}
 metrics_listen_addr: ""
 grpc_listen_addr: ""
 noise:
@@ -154,7 +157,7 @@ logtail:
 impl Headscale {
     /// The control URL for `--login-server`.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address)
     }
 
     /// Runs headscale's own command line against it and returns its stdout; fails the test if that fails.
@@ -212,7 +215,7 @@ impl Headscale {
     /// Starts it again on the same port with the same state.
     pub fn start_again(&mut self) {
         self.process.kill();
-        self.process = start_headscale(&self.program, self.dir.path(), self.port);
+        self.process = start_headscale(&self.program, self.dir.path(), self.address);
     }
 
     /// Its files.
@@ -223,19 +226,39 @@ impl Headscale {
 
 /// A DERP map of one region, 900, for [`HeadscaleOptions::derp_map`]. `stun_port` -1 means none.
 pub fn derp_map_yaml(host: &str, port: u16, cert_name: Option<&str>, stun_port: i32) -> String {
+    format!(
+        "regions:{}",
+        region_yaml(900, host, port, cert_name, stun_port)
+    )
+}
+
+/// A DERP map for [`HeadscaleOptions::derp_map`] with a region, from 900 on, for each relay.
+pub fn derp_map_yaml_of(relays: &[Derper]) -> String {
+    let regions = (900..).zip(relays).map(|(id, relay)| {
+        let host = relay.address.to_string();
+        let stun_port = i32::from(relay.stun_port);
+        region_yaml(id, &host, relay.port, Some(&relay.cert_name), stun_port)
+    });
+    format!("regions:{}", regions.collect::<String>())
+}
+
+fn region_yaml(id: u16, host: &str, port: u16, cert_name: Option<&str>, stun_port: i32) -> String {
+    let code = match id {
+        900 => "test".to_owned(),
+        other => format!("test{other}"),
+    };
     let cert_name = cert_name
         .map(|name| format!("\n        certname: \"{name}\""))
         .unwrap_or_default();
     format!(
         r#"
-regions:
-  900:
-    regionid: 900
-    regioncode: test
+  {id}:
+    regionid: {id}
+    regioncode: {code}
     regionname: Test
     nodes:
-      - name: 900a
-        regionid: 900
+      - name: {id}a
+        regionid: {id}
         hostname: "{host}"
         ipv4: "{host}"
         ipv6: none
@@ -245,10 +268,11 @@ regions:
     )
 }
 
-/// Go's derper on loopback, with a self-signed certificate and STUN beside it.
+/// A derper, Go's or ours, with a self-signed certificate and STUN beside it.
 #[derive(Debug)]
-pub struct GoDerper {
+pub struct Derper {
     program: PathBuf,
+    address: Ipv4Addr,
     port: u16,
     stun_port: u16,
     cert_name: String,
@@ -257,37 +281,48 @@ pub struct GoDerper {
     dir: TempDir,
 }
 
-/// Starts Go's derper (`TS_GO_DERPER`) and waits until it listens.
-pub fn go_derper(test: &str) -> Option<GoDerper> {
+/// Starts Go's derper (`TS_GO_DERPER`) on loopback and waits until it listens.
+pub fn go_derper(test: &str) -> Option<Derper> {
     let program = program(test, "TS_GO_DERPER")?;
+    Some(derper(&program, Ipv4Addr::LOCALHOST))
+}
+
+/// Starts the derper at `program` and waits until it listens.
+pub fn derper(program: &Path, address: Ipv4Addr) -> Derper {
     let dir = temp_dir();
     let (port, stun_port) = (free_port(), free_port());
-    let mut process = start_derper(&program, dir.path(), port, stun_port);
+    let mut process = start_derper(program, dir.path(), address, [port, stun_port]);
     let cert_name = process.wait_ready(|process| cert_name_in(&process.log()));
-    Some(GoDerper {
-        program,
+    Derper {
+        program: program.to_owned(),
         dir,
+        address,
         port,
         stun_port,
         cert_name,
         process,
-    })
+    }
 }
 
-fn start_derper(program: &Path, dir: &Path, port: u16, stun_port: u16) -> Process {
+fn start_derper(
+    program: &Path,
+    dir: &Path,
+    address: Ipv4Addr,
+    [port, stun_port]: [u16; 2],
+) -> Process {
     let mut command = Command::new(program);
     command
-        .arg(format!("-a=127.0.0.1:{port}"))
+        .arg(format!("-a={address}:{port}"))
         .arg(format!("-stun-port={stun_port}"))
         .arg("-http-port=-1")
         .arg("-certmode=manual")
-        .arg("-hostname=127.0.0.1")
+        .arg(format!("-hostname={address}"))
         .arg("-certdir")
         .arg(dir.join("certs"))
         .arg("-c")
         .arg(dir.join("derper.key"));
     let mut process = Process::start("derper", command, &dir.join("derper.log"));
-    process.wait_ready(|_| TcpStream::connect(("127.0.0.1", port)).ok());
+    process.wait_ready(|_| TcpStream::connect((address, port)).ok());
     process
 }
 
@@ -298,13 +333,18 @@ fn cert_name_in(log: &str) -> Option<String> {
     Some(format!("sha256-raw:{digest}"))
 }
 
-impl GoDerper {
-    /// The TLS port on 127.0.0.1.
+impl Derper {
+    /// Where it listens.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The TLS port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The STUN port on 127.0.0.1.
+    /// The STUN port.
     pub fn stun_port(&self) -> u16 {
         self.stun_port
     }
@@ -316,12 +356,7 @@ impl GoDerper {
 
     /// Its region as a DERP map for headscale.
     pub fn derp_map_yaml(&self) -> String {
-        derp_map_yaml(
-            "127.0.0.1",
-            self.port,
-            Some(&self.cert_name),
-            i32::from(self.stun_port),
-        )
+        derp_map_yaml_of(std::slice::from_ref(self))
     }
 
     /// Everything that it has logged.
@@ -337,7 +372,8 @@ impl GoDerper {
     /// Starts it again on the same ports with the same keys.
     pub fn start_again(&mut self) {
         self.process.kill();
-        self.process = start_derper(&self.program, self.dir.path(), self.port, self.stun_port);
+        let ports = [self.port, self.stun_port];
+        self.process = start_derper(&self.program, self.dir.path(), self.address, ports);
     }
 }
 
@@ -486,12 +522,12 @@ fn socket_answers(path: &Path) -> bool {
     path.exists()
 }
 
-fn http_ok(port: u16, path: &str) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+fn http_ok(address: SocketAddr, path: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address) else {
         return false;
     };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
-    let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
     let mut answer = [0; 12];
     stream.write_all(request.as_bytes()).is_ok()
         && stream.read_exact(&mut answer).is_ok()

@@ -10,7 +10,7 @@ fn a_go_node_joins_headscale_through_a_go_relay() {
     };
     let options = HeadscaleOptions {
         derp_map: Some(derper.derp_map_yaml()),
-        policy: None,
+        ..HeadscaleOptions::default()
     };
     let Some(headscale) = originals::headscale(test, &options) else {
         return;

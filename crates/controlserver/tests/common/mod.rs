@@ -6,9 +6,9 @@ use std::path::Path;
 use controlserver::{Admin, NewAuthKey};
 use serde_json::Value;
 use tailcfg::{DerpMap, DerpNode, DerpRegion};
-use testkit::originals::{Daemon, GoDerper, TailscaledOptions, go_cli, go_tailscaled};
+use testkit::originals::{Daemon, Derper, TailscaledOptions, go_cli, go_tailscaled};
 
-pub(crate) fn derp_map(derper: &GoDerper) -> DerpMap {
+pub(crate) fn derp_map(derper: &Derper) -> DerpMap {
     let node = DerpNode {
         name: "900a".into(),
         region_id: 900,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use testkit::originals::{self, Daemon, GoDerper, Headscale, HeadscaleOptions, TailscaledOptions};
+use testkit::originals::{self, Daemon, Derper, Headscale, HeadscaleOptions, TailscaledOptions};
 
 /// Our daemon.
 pub(crate) fn our_daemon(options: &TailscaledOptions) -> Daemon {
@@ -71,7 +71,7 @@ pub(crate) fn address(program: &Path, daemon: &Daemon) -> String {
 /// A tailnet of the originals, without nodes.
 pub(crate) struct Foreign {
     pub(crate) headscale: Headscale,
-    pub(crate) derper: GoDerper,
+    pub(crate) derper: Derper,
     pub(crate) go_cli: PathBuf,
     pub(crate) auth_key: String,
 }
@@ -84,6 +84,7 @@ pub(crate) fn foreign(test: &str, policy: Option<&str>) -> Option<Foreign> {
     let options = HeadscaleOptions {
         derp_map: Some(derper.derp_map_yaml()),
         policy: policy.map(str::to_owned),
+        ..HeadscaleOptions::default()
     };
     let headscale = originals::headscale(test, &options)?;
     let user = headscale.create_user("tester");
