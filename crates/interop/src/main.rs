@@ -1,0 +1,45 @@
+//! Nodes of ours and of the original together, behind every kind of NAT, with either's control server and relay.
+//!
+//! Each scenario makes an internet in network namespaces ([`lab::netns`]), starts the servers in it, puts two nodes behind
+//! NATs and looks at what they make of it. The originals' programs come from the environment (`TS_GO_TAILSCALED`,
+//! `TS_GO_TAILSCALE`, `TS_GO_DERPER`, `TS_HEADSCALE`). Needs root.
+
+mod node;
+mod paths;
+mod recovery;
+mod report;
+mod tailnet;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "interop", version, about)]
+struct Options {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Which path two nodes find, how soon, and what it carries
+    Paths(paths::Options),
+    /// How long nothing arrives after something broke
+    Recovery(recovery::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Options::parse().task {
+        Task::Paths(options) => paths::run(&options),
+        Task::Recovery(options) => recovery::run(&options),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("interop: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
