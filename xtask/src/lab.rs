@@ -1,4 +1,4 @@
-//! `cargo lab` and `cargo xtask chaos`: build the release programs and become the lab.
+//! `cargo lab`, `cargo xtask chaos` and `cargo xtask interop`: build the release programs and become one of them.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
@@ -7,6 +7,8 @@ use std::process::{Command, ExitCode};
 const PROGRAMS: [&str; 3] = ["lab", "tailscaled", "tailscale"];
 /// Those that are killed in it.
 const VICTIMS: [&str; 4] = ["lab", "tailscaled", "tailscale", "derper"];
+/// Those that are compared with the originals.
+const COMPARED: [&str; 4] = ["interop", "tailscaled", "tailscale", "derper"];
 
 /// Builds, then replaces this process by the lab.
 pub(crate) fn run(args: &[String]) -> ExitCode {
@@ -18,6 +20,12 @@ pub(crate) fn chaos(args: &[String]) -> ExitCode {
     build_and_become(&VICTIMS, &["chaos"], args)
 }
 
+/// Builds, then replaces this process by the comparison with the originals.
+pub(crate) fn interop(args: &[String]) -> ExitCode {
+    build_and_become(&COMPARED, &[], args)
+}
+
+/// Builds programs, then replaces this process by the first of them.
 fn build_and_become(programs: &[&str], task: &[&str], args: &[String]) -> ExitCode {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     #[expect(
@@ -37,12 +45,13 @@ fn build_and_become(programs: &[&str], task: &[&str], args: &[String]) -> ExitCo
             return ExitCode::FAILURE;
         }
     }
-    let lab = crate::target_dir().join("release/lab");
+    let first = programs.first().copied().unwrap_or_default();
+    let program = crate::target_dir().join("release").join(first);
     #[expect(
         clippy::disallowed_methods,
-        reason = "xtask is a tool for developers: it starts the lab"
+        reason = "xtask is a tool for developers: it starts what it has built"
     )]
-    let error = Command::new(&lab).args(task).args(args).exec();
-    eprintln!("cannot start `{}`: {error}", lab.display());
+    let error = Command::new(&program).args(task).args(args).exec();
+    eprintln!("cannot start `{}`: {error}", program.display());
     ExitCode::FAILURE
 }
