@@ -74,7 +74,10 @@ pub(crate) struct Tailnet {
 }
 
 enum Server {
-    Ours(controlserver::Server, tokio::runtime::Runtime),
+    Ours {
+        _server: controlserver::Server,
+        _runtime: tokio::runtime::Runtime,
+    },
     Headscale(Headscale),
 }
 
@@ -115,7 +118,10 @@ impl Tailnet {
         Ok(Self {
             url: server.url(),
             auth_key: key.to_string(),
-            server: Server::Ours(server, runtime),
+            server: Server::Ours {
+                _server: server,
+                _runtime: runtime,
+            },
             world,
             relays,
         })
