@@ -124,7 +124,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                     };
                     let outcome = catch_unwind(AssertUnwindSafe(|| measure(&mut row, options.mib)));
                     if let Err(error) =
-                        outcome.unwrap_or_else(|_| Err(anyhow!("a program did not start")))
+                        outcome.unwrap_or_else(|_| Err(anyhow!("a part of the scenario panicked")))
                     {
                         eprintln!("{error:#}");
                         row.error = Some(
@@ -182,10 +182,11 @@ fn measure(row: &mut Row, mib: u64) -> Result<()> {
     from.until_reaches(address)?;
     let sink = to.block_on(lab::Sink::start())??;
     let target = (address, sink.port()).into();
-    let sent = from.block_on(tokio::time::timeout(
-        Duration::from_secs(120),
-        lab::push(from.proxy(), target, mib << 20, |_| {}),
-    ))?;
+    let proxy = from.proxy();
+    let sent = from.block_on(async {
+        let push = lab::push(proxy, target, mib << 20, |_| {});
+        tokio::time::timeout(Duration::from_secs(120), push).await
+    })?;
     let sent = sent.context("the transfer took more than two minutes")??;
     anyhow::ensure!(sent.checksums_match, "other bytes arrived than were sent");
     row.mbit_per_s = Some(sent.bytes as f64 * 8.0 / 1e6 / sent.elapsed.as_secs_f64().max(1e-6));

@@ -131,7 +131,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             for _ in 0..options.rounds {
                 let round = AssertUnwindSafe(|| measure(options, fault, nodes));
                 let outcome = catch_unwind(round);
-                match outcome.unwrap_or_else(|_| Err(anyhow!("a program did not start"))) {
+                match outcome.unwrap_or_else(|_| Err(anyhow!("a part of the scenario panicked"))) {
                     Ok(gap) => row
                         .gaps_ms
                         .push(u64::try_from(gap.as_millis()).unwrap_or(u64::MAX)),
