@@ -114,9 +114,9 @@ impl Node {
     }
 
     /// Runs something async in the node's namespace.
-    pub(crate) fn block_on<R>(&self, future: impl Future<Output = R>) -> Result<R> {
+    pub(crate) fn block_on<R: Send>(&self, future: impl Future<Output = R> + Send) -> Result<R> {
         let runtime = self.runtime.as_ref().context("the node has ended")?;
-        Ok(runtime.block_on(future))
+        self.site.node().block_on(runtime, future)
     }
 
     /// Its SOCKS5 proxy, inside its namespace.

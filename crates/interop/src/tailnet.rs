@@ -104,7 +104,7 @@ impl Tailnet {
             derp_map: derp_map(&relays),
             ..controlserver::Config::default()
         };
-        let (server, key) = runtime.block_on(async {
+        let (server, key) = world.internet().block_on(&runtime, async {
             let server = controlserver::Server::start(config).await?;
             let new = NewAuthKey {
                 user: "interop".into(),
@@ -114,7 +114,7 @@ impl Tailnet {
             let made = server.admin().create_auth_key(new).await;
             let made = made.map_err(|error| anyhow::anyhow!("make an auth key: {error:?}"))?;
             anyhow::Ok((server, made.key.unwrap_or_default()))
-        })?;
+        })??;
         Ok(Self {
             url: server.url(),
             auth_key: key.to_string(),

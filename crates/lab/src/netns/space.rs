@@ -40,7 +40,8 @@ impl Netns {
         })
     }
 
-    /// An async runtime all of whose sockets are inside.
+    /// An async runtime all of whose tasks are inside. What it is told to block on runs on the caller's thread and so belongs
+    /// into [`block_on`](Self::block_on).
     pub fn runtime(&self) -> Result<tokio::runtime::Runtime> {
         self.run(|| {
             tokio::runtime::Builder::new_multi_thread()
@@ -49,6 +50,15 @@ impl Netns {
                 .build()
         })?
         .context("start a runtime in a network namespace")
+    }
+
+    /// Runs something async inside, with a [`runtime`](Self::runtime) of this namespace.
+    pub fn block_on<F>(&self, runtime: &tokio::runtime::Runtime, future: F) -> Result<F::Output>
+    where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        self.run(|| runtime.block_on(future))
     }
 
     /// Runs `f` with the kernel's ear for this namespace.
