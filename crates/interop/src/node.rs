@@ -88,6 +88,27 @@ impl Node {
         text.trim().parse().context("read the node's address")
     }
 
+    /// Waits until the node has heard of another from control. Nothing is sent to it.
+    pub(crate) fn until_knows(&self, other: IpAddr) -> Result<()> {
+        let other = other.to_string();
+        let has = |peer: &serde_json::Value| {
+            let addresses = peer["TailscaleIPs"].as_array();
+            addresses.is_some_and(|list| list.iter().any(|address| *address == *other))
+        };
+        for _ in 0..300 {
+            let status: serde_json::Value =
+                serde_json::from_str(&self.cli_ok(&["status", "--json"])?)?;
+            if status["Peer"]
+                .as_object()
+                .is_some_and(|peers| peers.values().any(has))
+            {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        bail!("control does not tell of {other}\n{}", self.log_tail());
+    }
+
     /// Waits until the tunnel to another node works.
     pub(crate) fn until_reaches(&self, other: IpAddr) -> Result<()> {
         let other = other.to_string();

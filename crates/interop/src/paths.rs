@@ -163,20 +163,14 @@ fn measure(row: &mut Row, mib: u64) -> Result<()> {
     let from = Node::start(&mut tailnet, row.from, row.nat_from, "from", &[])?;
     let to = Node::start(&mut tailnet, row.to, row.nat_to, "to", &[])?;
     let address = to.address()?;
+    from.until_knows(address)?;
     let start = rt::now();
     let count = if row.expected_direct {
         PINGS_DIRECT
     } else {
         PINGS_RELAYED
     };
-    let mut direct = false;
-    // The first map with the other node in it may still be on its way.
-    for _ in 0..20 {
-        direct = from.ping_until_direct(address, count)?;
-        if direct || from.until_reaches(address).is_ok() {
-            break;
-        }
-    }
+    let direct = from.ping_until_direct(address, count)?;
     row.direct = Some(direct);
     row.direct_after_ms = direct.then(|| rt::now().since(start).as_millis() as u64);
     from.until_reaches(address)?;
