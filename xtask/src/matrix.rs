@@ -121,7 +121,7 @@ fn outcomes(programs: &Programs, pair: Pair) -> Option<Vec<(Step, Outcome)>> {
     let derper = go_derper(&name)?;
     let options = HeadscaleOptions {
         derp_map: Some(derper.derp_map_yaml()),
-        policy: None,
+        ..HeadscaleOptions::default()
     };
     let control = headscale(&name, &options)?;
     let user = control.create_user("ann");
