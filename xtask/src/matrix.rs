@@ -225,14 +225,14 @@ fn print(columns: &[Vec<(Step, Outcome)>]) {
         return;
     };
     println!(
-        "| command | exit | {} |",
+        "| command | exit | says | {} |",
         PAIRS[1..]
             .iter()
             .map(|pair| pair.name())
             .collect::<Vec<_>>()
             .join(" | ")
     );
-    println!("|---|---|{}", "---|".repeat(others.len()));
+    println!("|---|---|---|{}", "---|".repeat(others.len()));
     let mut notes: Vec<String> = Vec::new();
     for (at, (step, wanted)) in truth.iter().enumerate() {
         let cells = others.iter().map(|column| {
@@ -255,11 +255,25 @@ fn print(columns: &[Vec<(Step, Outcome)>]) {
         let code = wanted
             .code
             .map_or_else(|| "-".to_owned(), |code| code.to_string());
-        println!("| `{}` | {code} | {} |", step.shown(), cells.join(" | "));
+        println!(
+            "| `{}` | {code} | {} | {} |",
+            step.shown(),
+            first_words(wanted),
+            cells.join(" | ")
+        );
     }
     for (at, note) in notes.iter().enumerate() {
         println!("\n({}) {note}", at + 1);
     }
+}
+
+/// The start of what the truth says, as a table shows it.
+fn first_words(outcome: &Outcome) -> String {
+    let lines = outcome.stderr.iter().chain(&outcome.stdout);
+    let mut told = lines.filter(|line| !line.trim().is_empty());
+    let line = told.next().map_or("", |line| line.trim());
+    let start: String = line.chars().take(60).collect();
+    start.replace('|', "/")
 }
 
 /// How `got` is not `wanted`, line by line; empty if it is.

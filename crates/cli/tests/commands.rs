@@ -271,7 +271,30 @@ tells!(
     daemon("Running", vec![]),
     ["version", "--daemon"]
 );
-tells!(ip_of_an_unknown_address, motley(), ["ip", "100.64.9.9"]);
+tells!(
+    ip_of_an_unknown_address,
+    daemon(
+        "Running",
+        vec![answer(
+            "GET /localapi/v0/services",
+            501,
+            "not built: services\n"
+        )]
+    ),
+    ["ip", "100.64.9.9"]
+);
+tells!(
+    ip_of_a_service,
+    daemon(
+        "Running",
+        vec![answer(
+            "GET /localapi/v0/services",
+            200,
+            r#"{"svc:a":{"Name":"svc:a","Addrs":["100.64.9.8"]},"svc:b":{"Name":"svc:b","Addrs":["100.64.9.9","fd7a:115c:a1e0::99"]}}"#
+        )]
+    ),
+    ["ip", "100.64.9.9"]
+);
 tells!(
     ping_answers,
     daemon(

@@ -132,6 +132,7 @@ const NETCHECK: &[Step] = &[
 
 const SET: &[Step] = &[
     step("set --shields-up --accept-dns=false --hostname=renamed"),
+    until("status --peers=false", "renamed"),
     step("get"),
     step("get hostname"),
     step("get all --json"),
@@ -165,9 +166,11 @@ const UP_AND_DOWN: &[Step] = &[
     step("up --accept-routes"),
     step("up --login-server=http://127.0.0.1:1 --reset"),
     step("up --login-server=URL --hostname=node --reset"),
+    until("status --peers=false", " node "),
     step("up --login-server=URL --hostname=node"),
     step("up"),
     step("up --json"),
+    step("up --login-server=URL --hostname=node --json"),
     step("down"),
     step("down"),
     step("status"),
@@ -176,6 +179,8 @@ const UP_AND_DOWN: &[Step] = &[
     step("whoami"),
     step("ping peer"),
     step("up --timeout=60s"),
+    step("up"),
+    step("wait --timeout=60s"),
     until("status --peers=false", "100.64.0.2"),
 ];
 
@@ -188,8 +193,11 @@ const ACCOUNTS: &[Step] = &[
     step("switch --list"),
     step("switch --list --json"),
     step("switch second"),
+    step("switch ann"),
     step("switch one"),
     step("switch one"),
+    step("switch --list"),
+    step("status --peers=false"),
     step("ip"),
     step("switch nobody"),
     step("switch"),

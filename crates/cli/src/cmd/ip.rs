@@ -1,12 +1,16 @@
 //! `tailscale ip`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use goflag::{Parsed, quote};
+use http::StatusCode;
 use ipn::Status;
+use serde::Deserialize;
 
 use super::resolve;
 use crate::command::{Context, Error};
+use crate::daemon::ApiError;
 use crate::text::list;
 
 pub(crate) async fn run(context: &mut Context<'_>, parsed: &Parsed) -> Result<(), Error> {
@@ -36,7 +40,10 @@ pub(crate) async fn run(context: &mut Context<'_>, parsed: &Parsed) -> Result<()
         None => own,
         Some(peer) => {
             let (ip, _) = resolve(context, peer).await?;
-            peer_ips(&status, ip).ok_or_else(|| format!("no peer or service found with IP {ip}"))?
+            match peer_ips(&status, ip) {
+                Some(ips) => ips,
+                None => service_ips(context, ip).await?,
+            }
         }
     };
     if ips.is_empty() {
@@ -53,6 +60,31 @@ pub(crate) async fn run(context: &mut Context<'_>, parsed: &Parsed) -> Result<()
         return Err(format!("no Tailscale IPv{} address", if only4 { 4 } else { 6 }).into());
     }
     context.out(shown.iter().map(|ip| format!("{ip}\n")).collect::<String>())
+}
+
+/// All addresses of the service that has this one.
+async fn service_ips(context: &mut Context<'_>, ip: IpAddr) -> Result<Vec<IpAddr>, Error> {
+    #[derive(Deserialize)]
+    struct Service {
+        #[serde(rename = "Addrs", default)]
+        addrs: Option<Vec<IpAddr>>,
+    }
+    let text = match context.get("services").await {
+        // A daemon without services knows none.
+        Err(ApiError::Status {
+            status: StatusCode::NOT_IMPLEMENTED,
+            ..
+        }) => "null".to_owned(),
+        answer => answer?,
+    };
+    let services: Option<BTreeMap<String, Service>> =
+        serde_json::from_str(&text).map_err(|error| format!("decode the services: {error}"))?;
+    let mut addresses = services
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, service)| service.addrs);
+    let found = addresses.find(|addresses| addresses.contains(&ip));
+    Ok(found.ok_or_else(|| format!("no peer or service found with IP {ip}"))?)
 }
 
 /// All addresses of the node that has this one.

@@ -101,10 +101,22 @@ async fn resolve(context: &mut Context<'_>, arg: &str) -> Result<(IpAddr, bool),
         return Ok((ip, true));
     }
     let found = tokio::net::lookup_host((arg, 0)).await;
-    let mut found =
-        found.map_err(|error| format!("error looking up IP of {}: {error}", quote(arg)))?;
+    let mut found = found.map_err(|error| {
+        let why = lookup_words(arg, &error);
+        format!("error looking up IP of {}: {why}", quote(arg))
+    })?;
     let to = found
         .next()
         .ok_or_else(|| format!("no IPs found for {}", quote(arg)))?;
     Ok((to.ip(), false))
+}
+
+/// Why a name has no address, in Go's words where they are the same on each system.
+fn lookup_words(name: &str, error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let unknown = ["Name or service not known", "No address associated"];
+    if unknown.iter().any(|words| text.contains(words)) {
+        return format!("lookup {name}: no such host");
+    }
+    format!("lookup {name}: {text}")
 }

@@ -6,6 +6,7 @@ use goflag::{Parsed, quote};
 use ipnet::IpNet;
 use packet::addr;
 
+use crate::cmd::lookup_words;
 use crate::command::{Context, Error};
 
 /// `tailscale debug via`: IPv4 routes inside the IPv6 range that tells sites apart.
@@ -73,7 +74,7 @@ pub(crate) async fn resolve(context: &mut Context<'_>, parsed: &Parsed) -> Resul
     let found = looked_up
         .await
         .map_err(|_| format!("lookup {host}: i/o timeout"))?
-        .map_err(|error| format!("lookup {host}: {error}"))?;
+        .map_err(|error| lookup_words(host, &error))?;
     let mut ips: Vec<std::net::IpAddr> = found.map(|found| found.ip()).filter(wanted).collect();
     ips.dedup();
     if ips.is_empty() {
