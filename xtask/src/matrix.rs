@@ -124,7 +124,7 @@ fn outcomes(programs: &Programs, pair: Pair) -> Option<Vec<(Step, Outcome)>> {
         ..HeadscaleOptions::default()
     };
     let control = headscale(&name, &options)?;
-    let user = control.create_user("ann");
+    let [ann, bea] = ["ann", "bea"].map(|name| control.create_user(name));
     let program = if pair.our_daemon {
         &programs.tailscaled
     } else {
@@ -134,7 +134,7 @@ fn outcomes(programs: &Programs, pair: Pair) -> Option<Vec<(Step, Outcome)>> {
     let peer = daemon(&programs.go_tailscaled, &relayed_only());
     let tailnet = Tailnet {
         url: control.url(),
-        keys: [(); 3].map(|()| control.auth_key(&user, &[])),
+        keys: [&ann, &ann, &bea].map(|user| control.auth_key(user, &[])),
     };
     join(programs, &peer, &tailnet)?;
     let cli = if pair.our_cli {

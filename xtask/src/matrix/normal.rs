@@ -30,12 +30,25 @@ pub(super) fn lines(text: &str) -> Vec<String> {
     let told = text
         .lines()
         .filter(|line| !line.starts_with("Warning: client version"));
-    let mut lines: Vec<String> = told.map(line).collect();
+    let mut lines: Vec<String> = told
+        .flat_map(|text| spread(text).unwrap_or_else(|| vec![text.to_owned()]))
+        .map(|text| line(&text))
+        .collect();
+    for line in lines.iter_mut().filter(|line| is_warning(line)) {
+        line.truncate(line.trim_end_matches(',').len());
+    }
     // The daemon tells health warnings in another order each time.
     lines
         .chunk_by_mut(|a, b| is_warning(a) && is_warning(b))
         .for_each(<[String]>::sort);
     lines
+}
+
+/// An object on one line as many lines.
+fn spread(text: &str) -> Option<Vec<String>> {
+    let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).ok()?;
+    let pretty = serde_json::to_string_pretty(&object).ok()?;
+    Some(pretty.lines().map(str::to_owned).collect())
 }
 
 fn is_warning(line: &str) -> bool {

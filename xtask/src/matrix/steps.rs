@@ -3,7 +3,7 @@
 /// What commands must know of the tailnet.
 pub(super) struct Tailnet {
     pub(super) url: String,
-    /// Auth keys: the peer's, and one for each account of the node.
+    /// Auth keys: the peer's, and one for each account of the node, which are of two users.
     pub(super) keys: [String; 3],
 }
 
@@ -196,6 +196,7 @@ const ACCOUNTS: &[Step] = &[
     step("switch ann"),
     step("switch one"),
     step("switch one"),
+    step("get nickname"),
     step("switch --list"),
     step("status --peers=false"),
     step("ip"),
@@ -206,6 +207,11 @@ const ACCOUNTS: &[Step] = &[
     step("switch remove one"),
     step("switch remove second"),
     step("switch --list"),
+    step("switch --list --json"),
+    step("login --login-server=URL --timeout=4s"),
+    step("switch --list"),
+    step("switch one"),
+    step("wait --timeout=60s"),
 ];
 
 const LOGOUT: &[Step] = &[
