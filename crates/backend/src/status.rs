@@ -21,6 +21,8 @@ use crate::{Snapshot, derive};
 pub struct EngineFacts {
     /// Whether packets go through a network device of the OS.
     pub tun: bool,
+    /// Where we may be reached.
+    pub endpoints: Vec<SocketAddr>,
     /// Every peer that the engine has dealt with.
     pub peers: BTreeMap<NodePublic, PeerFacts>,
 }
@@ -66,7 +68,7 @@ pub fn compose(snapshot: &Snapshot, engine: &EngineFacts, with_peers: bool) -> S
         status.self_status = Some(Box::new(anonymous_self(snapshot)));
         return status;
     };
-    let own = own_status(snapshot, map);
+    let own = own_status(snapshot, map, engine);
     status.tailscale_ips.clone_from(&own.tailscale_ips);
     status.self_status = Some(Box::new(own));
     status.magic_dns_suffix = map.suffix().to_owned();
@@ -124,7 +126,7 @@ fn anonymous_self(snapshot: &Snapshot) -> PeerStatus {
     }
 }
 
-fn own_status(snapshot: &Snapshot, map: &NetMap) -> PeerStatus {
+fn own_status(snapshot: &Snapshot, map: &NetMap, engine: &EngineFacts) -> PeerStatus {
     let node = &map.self_node;
     let mut own = node_status(map, node, &node.hostinfo());
     own.os.clone_from(&snapshot.hostinfo.os);
@@ -140,7 +142,7 @@ fn own_status(snapshot: &Snapshot, map: &NetMap) -> PeerStatus {
             .unwrap_or(0),
     );
     own.online = snapshot.in_map_poll;
-    own.addrs = Some(node.endpoints.iter().map(ToString::to_string).collect());
+    own.addrs = Some(engine.endpoints.iter().map(ToString::to_string).collect());
     own.peer_api_url = peer_api_urls(node, snapshot.peerapi_ports);
     if !node.cap_map.is_empty() {
         let names = node.cap_map.keys().cloned();

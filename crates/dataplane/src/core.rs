@@ -4,6 +4,7 @@
 //! so that two of them can be run against each other under virtual time.
 
 mod command;
+mod direct;
 mod guard;
 mod inbound;
 mod knock;
@@ -17,12 +18,12 @@ mod tunnel;
 pub(crate) use command::Command;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use derp::Region;
 use host::{Instant, Wall};
-use keys::{DiscoPrivate, DiscoPublic, NodePrivate};
+use keys::{DiscoPrivate, DiscoPublic, NodePrivate, NodePublic};
 use magicsock::{LinkId, Magicsock, Output, PingId};
 use metrics::UserMetrics;
 use packet::PeerId;
@@ -37,6 +38,7 @@ use crate::core::stack::Stack;
 use crate::core::table::PeerTable;
 use crate::core::tunnel::Tunnel;
 use crate::link::Batch;
+use crate::sockets::Outgoing;
 use crate::streams::FlowHub;
 
 /// Something that the engine's surroundings must do.
@@ -57,6 +59,10 @@ pub(crate) enum Effect {
     CheckLinks,
     /// Hand frames to a link.
     Push { link: LinkId, batch: Batch },
+    /// Send datagrams.
+    Send(Outgoing),
+    /// Bind new sockets.
+    Rebind,
     /// Tell the brain.
     Event(EngineEvent),
     /// Do something to measure our network.
@@ -92,6 +98,8 @@ pub(crate) struct Core {
     relays: RelayStates,
     /// Frames of this round, not yet handed to their links.
     sends: BTreeMap<LinkId, Batch>,
+    /// Datagrams of this round, not yet sent.
+    outgoing: Outgoing,
     last_batch_len: usize,
     effects: Vec<Effect>,
 }
@@ -124,6 +132,7 @@ impl Core {
             probes: BTreeMap::new(),
             relays: RelayStates::default(),
             sends: BTreeMap::new(),
+            outgoing: Outgoing::default(),
             last_batch_len: 0,
             effects: Vec::new(),
         }
@@ -183,6 +192,7 @@ impl Core {
         for (link, batch) in std::mem::take(&mut self.sends) {
             self.push(link, batch);
         }
+        self.flush_direct();
         std::mem::take(&mut self.effects)
     }
 
@@ -200,6 +210,11 @@ impl Core {
                     self.effects.push(Effect::NotePreferred { link, home });
                 }
                 Output::SendDerp { link, to, packet } => self.send_frame(link, &to, &packet),
+                Output::SendUdp { to, packet } => self.send_direct(to, &packet),
+                Output::PathChanged { key, disco, direct } => log_path(&key, &disco, direct),
+                Output::EndpointsChanged(endpoints) => {
+                    self.event(EngineEvent::Endpoints(endpoints));
+                }
                 Output::HomeChanged(region) => {
                     self.metrics.home_derp_region_id.set(i64::from(region));
                     if let Some(home) = self.magic.region(region) {
@@ -264,6 +279,14 @@ impl Core {
     fn self_address_like(&self, other: IpAddr) -> Option<IpAddr> {
         let same = |own: &&IpAddr| own.is_ipv4() == other.is_ipv4();
         self.self_addresses.iter().find(same).copied()
+    }
+}
+
+fn log_path(key: &NodePublic, disco: &DiscoPublic, direct: Option<SocketAddr>) {
+    let (node, disco) = (key.short(), disco.short());
+    match direct {
+        Some(addr) => tracing::info!("magicsock: disco: node {node} {disco} now using {addr}"),
+        None => tracing::info!("magicsock: disco: node {node} {disco} lost its direct path"),
     }
 }
 

@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::{PeerConfig, UdpBinder, Waker};
+use host::{LinkState, PeerConfig, UdpBinder, Waker};
 use keys::{DiscoPublic, NodePrivate};
-use magicsock::LinkId;
+use magicsock::{BoundPorts, LinkId};
 use metrics::{DropReason, UserMetrics};
 use packet::PeerId;
 use rt::OsRng;
@@ -19,6 +19,7 @@ use crate::link::{Link, LinkConfig, SendQueue};
 use crate::mailbox::{Inbox, Mailbox};
 use crate::probe::Prober;
 use crate::relays::Relays;
+use crate::sockets::Sockets;
 use crate::streams::{Dialer, FlowHub, IncomingFlows};
 use crate::{EngineEvent, EngineStatus, Firewall, Network, PingError, PingRequest, Pong};
 
@@ -35,6 +36,8 @@ pub struct EngineConfig {
     pub udp: Arc<dyn UdpBinder>,
     /// Which UDP port is preferred; 0 for any.
     pub port: u16,
+    /// Whether everything must go by relays (`TS_DEBUG_ALWAYS_USE_DERP`): then there are no UDP sockets.
+    pub relay_only: bool,
     /// Reaches the relays.
     pub relays: Arc<dyn Relays>,
     /// What it counts.
@@ -79,9 +82,11 @@ impl Engine {
         let disco = core.disco_key();
         let (events, receiver) = mpsc::channel(EVENTS);
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        let sockets = Sockets::new(config.udp.clone(), config.port, mailbox.clone());
         let shell = Shell {
             core,
             config,
+            sockets,
             mailbox: mailbox.clone(),
             links: BTreeMap::new(),
             events,
@@ -151,6 +156,11 @@ impl Engine {
         self.command(Command::SetMapStreaming(streaming));
     }
 
+    /// Tells what the machine's links are now. If they changed, [`link_changed`](Self::link_changed) follows.
+    pub fn set_links(&self, links: Arc<LinkState>) {
+        self.command(Command::SetLinks(links));
+    }
+
     /// Our links changed: measures the relays anew. After a `major` change all of them, and each relay link must show within
     /// 3 s that it is still alive, or is made anew.
     pub fn link_changed(&self, major: bool) {
@@ -195,6 +205,7 @@ fn clocks() -> Clocks {
 struct Shell {
     core: Core,
     config: EngineConfig,
+    sockets: Sockets,
     mailbox: Arc<Mailbox>,
     links: BTreeMap<LinkId, Link>,
     events: mpsc::Sender<EngineEvent>,
@@ -206,12 +217,8 @@ impl Shell {
     /// Sleeps until something arrives or is due, handles all of it, and so on until the last handle is gone.
     fn run(mut self) {
         let mut inbox = Inbox::default();
-        let mut prober = Prober::new(
-            &*self.config.udp,
-            self.config.port,
-            self.config.relays.clone(),
-            self.mailbox.clone(),
-        );
+        let mut prober = Prober::new(self.config.relays.clone(), self.mailbox.clone());
+        self.bind();
         loop {
             let congested = self.is_congested();
             self.mailbox.take(&mut inbox, self.sleep_for(congested));
@@ -229,14 +236,28 @@ impl Shell {
             for (link, event) in inbox.links.drain(..) {
                 self.core.handle_link(link, event);
             }
+            for datagrams in inbox.datagrams.drain(..) {
+                self.core.handle_datagrams(datagrams);
+            }
             for effect in self.core.run(self.is_congested()) {
                 match effect {
-                    Effect::Probe(action) => prober.act(action, self.core.derp_map()),
+                    Effect::Probe(action) => {
+                        prober.act(action, self.core.derp_map(), &self.sockets);
+                    }
                     other => self.perform(other),
                 }
             }
             self.flush_events();
         }
+    }
+
+    fn bind(&mut self) {
+        let ports = match self.config.relay_only {
+            true => BoundPorts::default(),
+            false => self.sockets.bind(),
+        };
+        self.core.set_clocks(clocks());
+        self.core.handle_bound(ports);
     }
 
     /// How long nothing is due; `None` means until something arrives.
@@ -290,6 +311,15 @@ impl Shell {
                 let outbound = &self.config.metrics.outbound;
                 outbound.count_dropped(DropReason::Error, u64::from(dropped));
             }
+            Effect::Send(outgoing) => {
+                let flushed = self.sockets.send(&outgoing);
+                let outbound = &self.config.metrics.outbound;
+                outbound.count_dropped(DropReason::Error, flushed.lost);
+                if let Some(addr) = flushed.unreachable {
+                    self.core.handle_unreachable(addr);
+                }
+            }
+            Effect::Rebind => self.bind(),
             Effect::Event(event) => self.tell(event),
             Effect::Probe(_) => {}
         }

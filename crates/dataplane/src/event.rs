@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use keys::DiscoPublic;
+use magicsock::Endpoint;
 use packet::PeerId;
 
 /// Something changed that others must know.
@@ -34,6 +35,8 @@ pub enum EngineEvent {
     },
     /// What we know of our network; control must be told. Sent only when something but a latency changed.
     NetInfo(NetInfo),
+    /// We may be reached at these addresses, and no others. Control must be told.
+    Endpoints(Vec<Endpoint>),
     /// A peer told us its disco key inside the tunnel (TSMP). The network map decides whether to believe it.
     DiscoAdvertised {
         /// Whose packet it was.
@@ -49,6 +52,7 @@ impl EngineEvent {
         match (self, newer) {
             (Self::HomeDerp(_), Self::HomeDerp(_))
             | (Self::DerpLinks { .. }, Self::DerpLinks { .. })
+            | (Self::Endpoints(_), Self::Endpoints(_))
             | (Self::NetInfo(_), Self::NetInfo(_)) => true,
             (Self::DerpConnected { region: a, .. }, Self::DerpConnected { region: b, .. })
             | (Self::DerpTrouble { region: a, .. }, Self::DerpTrouble { region: b, .. }) => a == b,

@@ -16,11 +16,13 @@ mod network;
 mod ping;
 mod probe;
 mod relays;
+mod sockets;
 mod status;
 mod streams;
 
 pub use engine::{Engine, EngineConfig, Events};
 pub use event::{EngineEvent, NetInfo};
+pub use magicsock::{Endpoint, EndpointKind};
 pub use network::{Firewall, Network, NodeCaps};
 pub use ping::{PingError, PingKind, PingRequest, Pong};
 pub use relays::{RelayDialer, RelayStream, Relays};

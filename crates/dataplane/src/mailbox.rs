@@ -9,13 +9,16 @@ use magicsock::LinkId;
 use crate::core::Command;
 use crate::link::LinkEvent;
 use crate::probe::ProbeAnswer;
+use crate::sockets::Datagrams;
 
 /// Everything that arrived since the thread last looked. Commands come from our own process and are few; packets are
-/// bounded by the credit that each link has (see [`crate::link`]), probe answers by the probes asked for.
+/// bounded by the credit that each link has (see [`crate::link`]) and the buffers that each socket has, probe answers by the
+/// probes asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) commands: VecDeque<Command>,
     pub(crate) links: VecDeque<(LinkId, LinkEvent)>,
+    pub(crate) datagrams: VecDeque<Datagrams>,
     pub(crate) probes: VecDeque<ProbeAnswer>,
     /// Something that the thread polls by itself has changed.
     pub(crate) woken: bool,
@@ -27,6 +30,7 @@ impl Inbox {
     fn is_empty(&self) -> bool {
         self.commands.is_empty()
             && self.links.is_empty()
+            && self.datagrams.is_empty()
             && self.probes.is_empty()
             && !self.woken
             && !self.closed

@@ -15,6 +15,8 @@ pub struct EngineStatus {
     pub derps: BTreeMap<u16, DerpLinkStatus>,
     /// Our home relay region; 0 for none.
     pub home_derp: u16,
+    /// Where we may be reached, the surest first.
+    pub endpoints: Vec<SocketAddr>,
 }
 
 impl EngineStatus {

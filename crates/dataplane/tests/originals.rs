@@ -95,6 +95,7 @@ impl Joined {
         let (engine, mut events, incoming) = Engine::start(EngineConfig {
             udp: Arc::new(os::udp::PlainBinder),
             port: 0,
+            relay_only: true,
             relays: Arc::new(RelayDialer::new(dialer.clone(), DerpDialOptions::default())),
             metrics: Arc::new(UserMetrics::default()),
         })

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::{BoxFuture, Instant};
+use crate::Instant;
 
 /// What a super-packet is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -225,6 +225,4 @@ pub trait UdpSocket: Send + Sync {
     fn send(&self, batch: &[UdpTx<'_>]) -> Sent;
     /// Wakes a blocked `recv`.
     fn waker(&self) -> Waker;
-    /// Resolves when `recv(Until::Now)` may have something. For shells that live in the async world.
-    fn readable(&self) -> BoxFuture<'_, io::Result<()>>;
 }

@@ -28,6 +28,9 @@ pub const TRANSFER_LEN: u64 = 64 << 20;
 /// How long a node may take to be Running.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long after a transfer a direct path may still come up.
+const PATH_LIMIT: Duration = Duration::from_secs(15);
+
 /// Runs the lab as the options say. `stop` resolves when the user wants to end it.
 pub async fn run(options: &Options, stop: impl Future<Output = ()>) -> Result<Report> {
     let say = report::Voice::new(options.json);
@@ -117,6 +120,7 @@ async fn exercise_pair(from: &Node, to: &Node, sink: &Sink, say: &report::Voice)
     .with_context(|| format!("transfer from {} to {}", from.name(), to.name()));
     bar.finish_and_clear();
     let sent = sent?;
+    let direct = from.waits_for_direct_path(to, PATH_LIMIT).await?;
     anyhow::ensure!(
         sent.checksums_match,
         "what {} received is not what {} sent: the checksums differ",
@@ -126,7 +130,7 @@ async fn exercise_pair(from: &Node, to: &Node, sink: &Sink, say: &report::Voice)
     Ok(Pair {
         from: from.name().into(),
         to: to.name().into(),
-        direct: ping.direct,
+        direct,
         rtt_ms: ping.rtt.as_secs_f64() * 1e3,
         mbit_per_s: sent.bytes as f64 * 8.0 / 1e6 / sent.elapsed.as_secs_f64().max(1e-6),
     })

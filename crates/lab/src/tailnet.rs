@@ -165,6 +165,7 @@ impl Tailnet {
             log,
             tailscale: programs.tailscale.clone(),
             daemon,
+            relay_only: self.relay_only,
         };
         node.wait_for_socket().await?;
         Ok(node)
@@ -231,6 +232,7 @@ pub struct Node {
     log: PathBuf,
     tailscale: PathBuf,
     daemon: Daemon,
+    relay_only: bool,
 }
 
 /// The answer to a ping.
@@ -364,6 +366,22 @@ impl Node {
             tokio::time::sleep(POLL_EVERY).await;
         }
         bail!("no answer after {PING_TRIES} tries; the last: {last}");
+    }
+
+    /// Whether the path to another node is direct; waits for it, unless both use relays only.
+    pub async fn waits_for_direct_path(&self, to: &Self, limit: Duration) -> Result<bool> {
+        let address = to.address().await?;
+        let tries = match self.relay_only {
+            true => 1,
+            false => limit.as_millis() / POLL_EVERY.as_millis(),
+        };
+        for _ in 0..tries {
+            if self.ping(address).await?.direct {
+                return Ok(true);
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+        Ok(false)
     }
 
     async fn ping_once(&self, address: IpAddr, kind: &str) -> Result<Ping> {

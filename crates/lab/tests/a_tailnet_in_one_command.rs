@@ -25,7 +25,18 @@ fn lab(test: &str, args: &[&str]) -> Option<Output> {
 
 #[test]
 fn one_round_moves_data_and_says_so_in_json() {
-    let Some(output) = lab("one_round_moves_data_and_says_so_in_json", &["--json"]) else {
+    let test = "one_round_moves_data_and_says_so_in_json";
+    one_round(test, &["--json"], true);
+}
+
+#[test]
+fn with_relays_only_nothing_is_direct() {
+    let test = "with_relays_only_nothing_is_direct";
+    one_round(test, &["--json", "--relay-only"], false);
+}
+
+fn one_round(test: &str, args: &[&str], direct: bool) {
+    let Some(output) = lab(test, args) else {
         return;
     };
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -35,7 +46,7 @@ fn one_round_moves_data_and_says_so_in_json() {
     let pairs = report["pairs"].as_array().unwrap();
     assert_eq!(pairs.len(), 2);
     for pair in pairs {
-        assert_eq!(pair["direct"], false, "{pair}");
+        assert_eq!(pair["direct"], direct, "{pair}");
         assert!(
             pair["rtt_ms"].as_f64().unwrap() > 0.0 && pair["mbit_per_s"].as_f64().unwrap() > 0.0,
             "{pair}"

@@ -1,4 +1,4 @@
-//! Disco over the relay: pings and pongs.
+//! Disco messages that arrive: pings, pongs and call-me-maybe.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,14 +11,9 @@ use packet::addr::DERP_MAGIC;
 use packet::disco::{self, Envelope, Message, Ping, Pong, TxId};
 use rand_core::CryptoRng;
 
-use crate::peers::Peers;
-use crate::pings::{PingFailure, PingId, PongReceived, SentPing};
+use crate::candidates::Heard;
+use crate::pings::{PongReceived, Via};
 use crate::{LinkId, Magicsock, Output};
-
-/// The largest ping: the largest IPv4 datagram without IP and UDP headers (`MaxDiscoPingSize`).
-const MAX_PING: usize = 65535 - 28;
-/// Bytes of a ping without padding: envelope, type, version, transaction and node key.
-const PING_LEN: usize = disco::OVERHEAD + 2 + 12 + 32;
 
 /// Our disco key, and the keys shared with peers, agreed on once.
 #[derive(Debug)]
@@ -41,8 +36,8 @@ impl Boxes {
         self.public
     }
 
-    pub(crate) fn keep_only(&mut self, peers: &Peers) {
-        self.shared.retain(|disco, _| peers.knows_disco(disco));
+    pub(crate) fn forget(&mut self, peer: &DiscoPublic) {
+        self.shared.remove(peer);
     }
 
     fn with(&mut self, peer: DiscoPublic) -> Option<&SharedKey> {
@@ -56,7 +51,7 @@ impl Boxes {
         envelope.open(self.with(envelope.sender)?).ok()
     }
 
-    fn seal(
+    pub(crate) fn seal(
         &mut self,
         message: &Message,
         to: DiscoPublic,
@@ -72,6 +67,15 @@ fn region_addr(region: u16) -> SocketAddr {
     SocketAddr::new(DERP_MAGIC.into(), region)
 }
 
+/// The way by which a message came.
+#[derive(Debug, Clone, Copy)]
+enum Came {
+    /// A relay vouches for the peer.
+    Relay { link: LinkId, peer: PeerId },
+    /// Anybody could have sent it from there, again and again.
+    Direct(SocketAddr),
+}
+
 impl Magicsock {
     /// Takes a datagram that [looks like disco](disco::looks_like) and came from `src` by `link`. Whatever is wrong with it,
     /// it is ignored: it may be from the future, or meant for an earlier key of ours.
@@ -83,107 +87,75 @@ impl Magicsock {
         now: Instant,
         rng: &mut dyn CryptoRng,
     ) {
-        let Some(envelope) = Envelope::parse(datagram) else {
-            return;
-        };
         // Keys of strangers are not even agreed on: that would cost them nothing and us much.
-        if self.node_key.is_none() || !self.peers.knows_disco(&envelope.sender) {
-            return;
-        }
-        let Some(peer) = self.heard(link, src) else {
+        let Some(envelope) = self.known_sender(datagram) else {
             return;
         };
-        let Some(message) = self.boxes.open(&envelope) else {
-            return;
-        };
-        match message {
-            Message::Ping(ping) => self.answer(link, src, envelope.sender, ping, now, rng),
-            Message::Pong(pong) => self.handle_pong(envelope.sender, pong, now),
-            // Invitations to direct and peer-relayed paths: whom they concern is checked, nothing follows.
-            Message::CallMeMaybe(_)
-            | Message::CallMeMaybeVia(_)
-            | Message::AllocateRequest(_)
-            | Message::AllocateResponse { .. } => {
-                let _ = self.speaks_for(peer, &envelope.sender);
-            }
-            // Part of the handshake with a peer relay, which never goes through a DERP relay.
-            Message::BindEndpoint(_) | Message::BindChallenge(_) | Message::BindAnswer(_) => {}
+        if let Some(peer) = self.heard(link, src) {
+            self.take(&envelope, Came::Relay { link, peer }, now, rng);
         }
     }
 
-    /// Pings a peer through its relay. [`Output::PingDone`] follows.
-    ///
-    /// `size` is that of the whole disco datagram; smaller ones than possible are as small as possible.
-    pub fn ping(
+    /// Takes a datagram that [looks like disco](disco::looks_like) and came from the address `src`.
+    pub fn handle_direct_disco(
         &mut self,
-        id: PingId,
-        peer_id: PeerId,
-        size: usize,
+        src: SocketAddr,
+        datagram: &[u8],
         now: Instant,
         rng: &mut dyn CryptoRng,
     ) {
-        if let Err(failure) = self.send_ping(id, peer_id, size, now, rng) {
-            self.ping_done(id, Err(failure));
+        if !self.has_sockets() {
+            return;
+        }
+        if let Some(envelope) = self.known_sender(datagram) {
+            self.take(&envelope, Came::Direct(src), now, rng);
         }
     }
 
-    fn send_ping(
-        &mut self,
-        id: PingId,
-        peer_id: PeerId,
-        size: usize,
-        now: Instant,
-        rng: &mut dyn CryptoRng,
-    ) -> Result<(), PingFailure> {
-        let peer = self.peers.get(peer_id).ok_or(PingFailure::NoSuchPeer)?;
-        let (disco, home) = (peer.disco, peer.home);
-        if disco.is_zero() {
-            return Err(PingFailure::NoDisco);
-        }
-        // A relayed packet has a limit of its own, a little above that of a datagram.
-        if size > MAX_PING {
-            return Err(PingFailure::TooBig);
-        }
-        if self.pings.is_full() {
-            return Err(PingFailure::Busy);
-        }
-        let node_key = self.node_key.ok_or(PingFailure::NoPath)?;
-        let route = self.route(peer_id, now).ok_or(PingFailure::NoPath)?;
-        let region = match home {
-            0 => self.links.region_of(route.link).unwrap_or_default(),
-            home => home,
+    fn known_sender<'a>(&self, datagram: &'a [u8]) -> Option<Envelope<'a>> {
+        self.node_key?;
+        let envelope = Envelope::parse(datagram)?;
+        self.peers.knows_disco(&envelope.sender).then_some(envelope)
+    }
+
+    fn take(&mut self, envelope: &Envelope<'_>, came: Came, now: Instant, rng: &mut dyn CryptoRng) {
+        let Some(message) = self.boxes.open(envelope) else {
+            return;
         };
-        let mut tx = TxId::default();
-        rng.fill_bytes(&mut tx.0);
-        let ping = Message::Ping(Ping {
-            tx,
-            node_key,
-            padding: size.saturating_sub(PING_LEN),
-        });
-        let packet = self
-            .boxes
-            .seal(&ping, disco, rng)
-            .ok_or(PingFailure::NoDisco)?;
-        self.outputs.push_back(Output::SendDerp {
-            link: route.link,
-            to: route.to,
-            packet,
-        });
-        let sent = SentPing {
-            id,
-            peer: peer_id,
-            region,
-            at: now,
-        };
-        self.pings.insert(tx, sent);
-        Ok(())
+        let sender = envelope.sender;
+        match (message, came) {
+            (Message::Ping(ping), Came::Relay { link, peer }) => {
+                self.answer_relayed(link, peer, sender, ping, now, rng);
+            }
+            (Message::Ping(ping), Came::Direct(src)) => {
+                self.answer_direct(src, sender, ping, now, rng);
+            }
+            (Message::Pong(pong), came) => self.handle_pong(sender, pong, came, now),
+            // A call-me-maybe counts only if relay and box name the same peer: who can make us ping addresses must be known.
+            (Message::CallMeMaybe(addrs), Came::Relay { peer, .. }) => {
+                if self.speaks_for(peer, &sender) {
+                    self.handle_call_me_maybe(peer, &addrs, now, rng);
+                }
+            }
+            // Call-me-maybe does not come by direct paths. All else concerns peer relays, which we do not use.
+            (
+                Message::CallMeMaybe(_)
+                | Message::CallMeMaybeVia(_)
+                | Message::AllocateRequest(_)
+                | Message::AllocateResponse { .. }
+                | Message::BindEndpoint(_)
+                | Message::BindChallenge(_)
+                | Message::BindAnswer(_),
+                _,
+            ) => {}
+        }
     }
 
     /// Answers on the way by which the ping came.
-    fn answer(
+    fn answer_relayed(
         &mut self,
         link: LinkId,
-        to: &NodePublic,
+        peer: PeerId,
         disco: DiscoPublic,
         ping: Ping,
         now: Instant,
@@ -192,34 +164,101 @@ impl Magicsock {
         let Some(region) = self.links.region_of(link) else {
             return;
         };
-        let pong = Message::Pong(Pong {
-            tx: ping.tx,
-            src: region_addr(region),
-        });
-        let Some(packet) = self.boxes.seal(&pong, disco, rng) else {
+        let Some(to) = self.peers.get(peer).map(|peer| peer.key) else {
             return;
         };
-        self.links.note_write(region, now);
-        let to = *to;
-        self.outputs
-            .push_back(Output::SendDerp { link, to, packet });
+        if let Some(packet) = self.pong(ping.tx, region_addr(region), disco, rng) {
+            self.links.note_write(region, now);
+            self.outputs
+                .push_back(Output::SendDerp { link, to, packet });
+        }
     }
 
-    /// A pong counts only if it comes from the disco key that was pinged, and by a relay as the ping went by one: a direct
-    /// path must never be believed on the word of a relayed answer.
-    fn handle_pong(&mut self, sender: DiscoPublic, pong: Pong, now: Instant) {
-        let Some(sent) = self.pings.get(&pong.tx) else {
-            return;
-        };
-        if !self.speaks_for(sent.peer, &sender) {
+    /// Answers to the address from which the ping came, which may be a way to its sender. That it is one is known only after
+    /// a ping of our own: this one may be a copy that somebody else sends.
+    fn answer_direct(
+        &mut self,
+        src: SocketAddr,
+        disco: DiscoPublic,
+        ping: Ping,
+        now: Instant,
+        rng: &mut dyn CryptoRng,
+    ) {
+        let ids: Vec<PeerId> = self.peers.of_disco(&disco).collect();
+        let mut is_copy = true;
+        for id in ids {
+            let Some(peer) = self.peers.get_mut(id) else {
+                continue;
+            };
+            let heard = peer.paths.candidates.hear(src, ping.tx, now);
+            is_copy &= heard == Heard::Copy;
+            if heard == Heard::New {
+                peer.paths.allow_kick();
+            }
+        }
+        if is_copy {
             return;
         }
-        let Some(sent) = self.pings.remove(&pong.tx) else {
+        if let Some(packet) = self.pong(ping.tx, src, disco, rng) {
+            self.outputs.push_back(Output::SendUdp { to: src, packet });
+        }
+    }
+
+    fn pong(
+        &mut self,
+        tx: TxId,
+        src: SocketAddr,
+        to: DiscoPublic,
+        rng: &mut dyn CryptoRng,
+    ) -> Option<Vec<u8>> {
+        self.boxes.seal(&Message::Pong(Pong { tx, src }), to, rng)
+    }
+
+    /// A pong counts only if it comes from the disco key that was pinged, and by a relay if and only if the ping went by
+    /// one: a direct path must never be believed on the word of a relayed answer. Which address it comes from does not
+    /// matter: what works is the one that was pinged.
+    fn handle_pong(&mut self, sender: DiscoPublic, pong: Pong, came: Came, now: Instant) {
+        let Some(sent) = self.pings.get(&pong.tx).copied() else {
+            return;
+        };
+        let same_way = matches!(
+            (sent.via, came),
+            (Via::Relay(_), Came::Relay { .. }) | (Via::Direct(_), Came::Direct(_))
+        );
+        if !same_way || !self.speaks_for(sent.peer, &sender) {
+            return;
+        }
+        let Some((sent, asker)) = self.pings.answered(&pong.tx) else {
             return;
         };
         let latency = now.since(sent.at);
-        let region = sent.region;
-        self.ping_done(sent.id, Ok(PongReceived { latency, region }));
+        if let Via::Direct(to) = sent.via {
+            self.direct_pong(sent.peer, to, latency, now);
+        }
+        if let Some(id) = asker {
+            let via = sent.via;
+            self.ping_done(id, Ok(PongReceived { latency, via }));
+        }
+    }
+
+    fn direct_pong(
+        &mut self,
+        id: PeerId,
+        to: SocketAddr,
+        latency: std::time::Duration,
+        now: Instant,
+    ) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        if peer.paths.answered(to, latency, now) {
+            let (key, disco) = (peer.key, peer.disco);
+            self.outputs.push_back(Output::PathChanged {
+                key,
+                disco,
+                direct: Some(to),
+            });
+        }
     }
 
     /// Whether a disco key is the present one of a peer.

@@ -11,8 +11,10 @@ use crate::{LinkId, Magicsock, Output};
 
 /// How old a measurement of all regions may become before the next one covers all of them again.
 const FULL_INTERVAL: Duration = Duration::from_secs(5 * 60);
-/// While there is traffic, the network is measured this often (the upper end of the originals' 20 to 26 s).
-const WHILE_ACTIVE: Duration = Duration::from_secs(26);
+/// While there is traffic, the network is measured this often: before the commonest of NATs forget us, after 30 s. Up to
+/// [`SPREAD`] is added, so that nodes do not move in step.
+const WHILE_ACTIVE: Duration = Duration::from_secs(20);
+const SPREAD: Duration = Duration::from_secs(6);
 /// A relay that keeps failing causes no more than one measurement in this time.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -24,12 +26,17 @@ pub(crate) struct Home {
     streaming: bool,
     /// Picks a region when nothing could be measured: another one per process, the same one while it lives.
     seed: u64,
-    interfaces: Interfaces,
+    /// The families of our sockets.
+    pub(crate) interfaces: Interfaces,
+    /// Whether the machine has an IPv6 address that is good for anything.
+    pub(crate) have_v6: bool,
     picker: HomePicker,
     check: Option<Check>,
     /// A measurement is wanted then, or right after the one that runs.
     due: Option<Instant>,
     started: Option<Instant>,
+    /// Of this pause between measurements.
+    spread: Duration,
     full_at: Option<Instant>,
     last: Option<Report>,
 }
@@ -44,10 +51,12 @@ impl Home {
                 v4: true,
                 v6: false,
             },
+            have_v6: false,
             picker: HomePicker::new(),
             check: None,
             due: None,
             started: None,
+            spread: Duration::ZERO,
             full_at: None,
             last: None,
         }
@@ -65,6 +74,13 @@ impl Home {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
+    /// Wants a measurement unless one runs.
+    pub(crate) fn want_fresh(&mut self, now: Instant) {
+        if self.check.is_none() {
+            self.want(now);
+        }
+    }
+
     /// Forgets what was measured, and what is being measured.
     pub(crate) fn forget(&mut self) {
         self.check = None;
@@ -79,11 +95,6 @@ impl Home {
 }
 
 impl Magicsock {
-    /// Which address families the machine can use.
-    pub fn set_interfaces(&mut self, interfaces: Interfaces) {
-        self.home.interfaces = interfaces;
-    }
-
     /// Whether a map is being streamed from control. Peers learn of a move only through control, so without a stream an
     /// existing home stays, even if it is dead.
     pub fn set_map_streaming(&mut self, streaming: bool) {
@@ -155,14 +166,15 @@ impl Magicsock {
 
     /// Wants a measurement if the last one is too old for a node with traffic.
     pub(crate) fn measure_if_stale(&mut self, now: Instant) {
-        let fresh = |at: Instant| now.since(at) < WHILE_ACTIVE;
+        let pause = WHILE_ACTIVE + self.home.spread;
+        let fresh = |at: Instant| now.since(at) < pause;
         if !self.home.started.is_some_and(fresh) {
             self.home.want(now);
         }
     }
 
     /// Starts a measurement if one is due and none runs.
-    pub(crate) fn measure(&mut self, now: Instant) {
+    pub(crate) fn measure(&mut self, now: Instant, rng: &mut dyn CryptoRng) {
         let due = self.home.due.is_some_and(|at| at <= now);
         if !due || self.home.check.is_some() || !self.may_have_links() {
             return;
@@ -175,7 +187,10 @@ impl Magicsock {
             self.home.full_at = Some(now);
         }
         let options = CheckOptions {
-            interfaces: self.home.interfaces,
+            interfaces: Interfaces {
+                v6: self.home.interfaces.v6 && self.home.have_v6,
+                ..self.home.interfaces
+            },
             os_has_ipv6: self.home.interfaces.v6,
             last: self.home.last.as_ref().filter(|_| !full),
             home: Some(self.home.region).filter(|region| *region != 0),
@@ -185,6 +200,7 @@ impl Magicsock {
         let check = Check::start(map, &options, now);
         self.home.due = None;
         self.home.started = Some(now);
+        self.home.spread = SPREAD * (rng.next_u32() % 1001) / 1000;
         self.home.check = Some(check);
     }
 
@@ -200,6 +216,7 @@ impl Magicsock {
         if let Some(report) = check.poll_report(now) {
             self.home.check = None;
             self.take_report(report, started, now);
+            self.send_waiting_calls(now, rng);
         }
     }
 
@@ -215,6 +232,10 @@ impl Magicsock {
         self.take_preferred(report.preferred_derp, now);
         report.preferred_derp = Some(self.home.region).filter(|region| *region != 0);
         self.home.last = Some(report.clone());
+        if self.endpoints.refresh(&report, now) {
+            let endpoints = self.endpoints.current().to_vec();
+            self.outputs.push_back(Output::EndpointsChanged(endpoints));
+        }
         self.outputs.push_back(Output::Report(Box::new(report)));
     }
 

@@ -1,21 +1,23 @@
 //! The machine: configuration, relay links, routes, time.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use derp::DerpMap;
-use host::{Instant, PeerConfig};
+use host::{Instant, LinkState, PeerConfig};
 use keys::{DiscoPrivate, DiscoPublic, NodePublic};
-use netcheck::{Action, Report};
+use netcheck::{Action, Interfaces, Report};
 use packet::PeerId;
 use rand_core::CryptoRng;
 
 use crate::LinkId;
 use crate::disco::Boxes;
+use crate::endpoints::{BoundPorts, Endpoint, Endpoints};
 use crate::home::Home;
 use crate::links::Links;
 use crate::peers::{Change, PeerView, Peers};
-use crate::pings::{PingFailure, PingId, Pings, PongReceived};
+use crate::pings::{PingFailure, PingId, Pings, PongReceived, Via};
 
 /// Something that must happen in the world.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +54,24 @@ pub enum Output {
         /// The datagram.
         packet: Vec<u8>,
     },
+    /// Send a disco message straight to an address.
+    SendUdp {
+        /// Where to.
+        to: SocketAddr,
+        /// The datagram.
+        packet: Vec<u8>,
+    },
+    /// Another direct path to a peer is in use from here on, or none is.
+    PathChanged {
+        /// Which peer.
+        key: NodePublic,
+        /// Its disco key.
+        disco: DiscoPublic,
+        /// The path.
+        direct: Option<SocketAddr>,
+    },
+    /// We may be reached at these addresses, and no others. Control must be told.
+    EndpointsChanged(Vec<Endpoint>),
     /// Our home is this region; 0 for none.
     HomeChanged(u16),
     /// Do something for the measurement of our network.
@@ -69,10 +89,19 @@ pub enum Output {
     },
 }
 
-/// How to reach a peer at this moment.
+/// How to reach a peer at this moment, in at least one way. If there are two, send by both: neither is known to work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// The relay link to send by.
+    /// The address to send to.
+    pub direct: Option<SocketAddr>,
+    /// The relay to send by.
+    pub relay: Option<RelayRoute>,
+}
+
+/// How to reach a peer by a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelayRoute {
+    /// The link to send by.
     pub link: LinkId,
     /// The peer's name there.
     pub to: NodePublic,
@@ -89,6 +118,7 @@ pub struct Magicsock {
     pub(crate) peers: Peers,
     pub(crate) links: Links,
     pub(crate) pings: Pings,
+    pub(crate) endpoints: Endpoints,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -105,6 +135,7 @@ impl Magicsock {
             peers: Peers::default(),
             links: Links::default(),
             pings: Pings::default(),
+            endpoints: Endpoints::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -124,6 +155,52 @@ impl Magicsock {
         self.links.iter()
     }
 
+    /// The peer with this key.
+    pub fn peer_id(&self, key: &NodePublic) -> Option<PeerId> {
+        self.peers.by_key(key)
+    }
+
+    /// Where we may be reached, as far as we know.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        self.endpoints.current()
+    }
+
+    /// Tells which sockets there are. Without any, everything goes by relays. Others than before: nothing is known of what
+    /// they can reach, nor who can reach them.
+    pub fn set_ports(&mut self, ports: BoundPorts, now: Instant) {
+        self.home.interfaces = Interfaces {
+            v4: ports.v4.is_some(),
+            v6: ports.v6.is_some(),
+        };
+        self.endpoints.ports = ports;
+        self.endpoints.forget();
+        self.peers.reset_paths();
+        self.home.want(now);
+    }
+
+    /// Tells what the machine's links are. Goes before [`handle_link_change`](Self::handle_link_change) if that is called at
+    /// all.
+    pub fn set_links(&mut self, links: &LinkState) {
+        self.endpoints.local.clone_from(&links.addresses);
+        self.home.have_v6 = links.have_v6;
+    }
+
+    /// The system refused to send to `addr`: there is no way to it.
+    pub fn handle_unreachable(&mut self, addr: SocketAddr) {
+        for (key, disco) in self.peers.lose_path(addr) {
+            self.outputs.push_back(Output::PathChanged {
+                key,
+                disco,
+                direct: None,
+            });
+        }
+    }
+
+    pub(crate) fn has_sockets(&self) -> bool {
+        let ports = &self.endpoints.ports;
+        self.running && (ports.v4.is_some() || ports.v6.is_some())
+    }
+
     /// How a peer is doing.
     pub fn peer_view(&self, id: PeerId, now: Instant) -> Option<PeerView> {
         self.peers.get(id).map(|peer| peer.view(now))
@@ -136,6 +213,7 @@ impl Magicsock {
         }
         self.node_key = key;
         self.close_all("key-change");
+        self.peers.reset_paths();
         self.open_home(now);
         self.home.want(now);
     }
@@ -148,6 +226,7 @@ impl Magicsock {
         self.running = running;
         if !running {
             self.close_all("down");
+            self.peers.reset_paths();
             self.home.forget();
             return;
         }
@@ -182,8 +261,9 @@ impl Magicsock {
 
     /// Adds or replaces a peer.
     pub fn upsert_peer(&mut self, config: &PeerConfig) {
+        let before = self.peers.get(config.id).map(|peer| peer.disco);
         let change = self.peers.upsert(config);
-        self.boxes.keep_only(&self.peers);
+        self.forget_box(before);
         if change == Change::Restarted {
             self.outputs.push_back(Output::PeerRestarted(config.id));
         }
@@ -191,18 +271,29 @@ impl Magicsock {
 
     /// Removes a peer. Pings to it have no answer.
     pub fn remove_peer(&mut self, id: PeerId) {
+        let before = self.peers.get(id).map(|peer| peer.disco);
         self.peers.remove(id);
-        self.boxes.keep_only(&self.peers);
-        while let Some(ping) = self.pings.remove_of(id) {
-            self.ping_done(ping.id, Err(PingFailure::NoSuchPeer));
+        self.forget_box(before);
+        while let Some((_, asker)) = self.pings.remove_of(id) {
+            if let Some(asker) = asker {
+                self.ping_done(asker, Err(PingFailure::NoSuchPeer));
+            }
+        }
+    }
+
+    /// The key shared with a disco key that nobody has any more is of no use.
+    fn forget_box(&mut self, disco: Option<DiscoPublic>) {
+        if let Some(disco) = disco.filter(|disco| !self.peers.knows_disco(disco)) {
+            self.boxes.forget(&disco);
         }
     }
 
     /// A peer told us its disco key inside the tunnel, so it is reached by disco even while control is not. The session by
     /// which it came is as new as the key: when the same key comes by configuration, it is no sign of a restart.
     pub fn handle_advertised(&mut self, id: PeerId, disco: DiscoPublic) {
+        let before = self.peers.get(id).map(|peer| peer.disco);
         self.peers.set_disco(id, disco);
-        self.boxes.keep_only(&self.peers);
+        self.forget_box(before);
     }
 
     /// A link's connection broke, or could not be made; it tries again by itself. The relay may have restarted, so who was
@@ -233,15 +324,27 @@ impl Magicsock {
         Some(id)
     }
 
-    /// Where to send a peer's datagrams now. Opens a link if need be, and keeps it open. `None` means that they must be
-    /// dropped.
+    /// Where to send a peer's datagrams now. Opens a link if need be, and keeps it open; has better ways looked for. `None`
+    /// means that they must be dropped.
     pub fn route(&mut self, id: PeerId, now: Instant) -> Option<Route> {
         let peer = self.peers.get_mut(id)?;
         peer.last_send = Some(now);
         let (home, to, heard_on) = (peer.home, peer.key, peer.heard_on);
-        let link = self.link_for(home, heard_on, now)?;
+        let choice = peer.paths.choose(now);
+        self.note_traffic(id, choice.trusted, now);
+        let relay = match choice.trusted {
+            true => None,
+            false => self.link_for(home, heard_on, now),
+        };
+        let route = Route {
+            direct: choice.direct,
+            relay: relay.map(|link| RelayRoute { link, to }),
+        };
+        if route.direct.is_none() && route.relay.is_none() {
+            return None;
+        }
         self.measure_if_stale(now);
-        Some(Route { link, to })
+        Some(route)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is wanted next.
@@ -249,6 +352,7 @@ impl Magicsock {
         let timers = [
             self.links.next_timeout(),
             self.pings.next_timeout(),
+            self.peers.next_turn(),
             self.home.next_timeout().filter(|_| self.may_have_links()),
         ];
         timers.into_iter().flatten().min()
@@ -259,11 +363,33 @@ impl Magicsock {
         for region in self.links.sweep(self.home.region, now) {
             self.close(region, "idle");
         }
-        while let Some(ping) = self.pings.expired(now) {
-            self.ping_done(ping.id, Err(PingFailure::TimedOut));
+        while let Some((ping, asker)) = self.pings.expired(now) {
+            if let Some(asker) = asker {
+                self.ping_done(asker, Err(PingFailure::TimedOut));
+            }
+            self.note_unanswered(ping.peer, ping.via, now);
         }
-        self.measure(now);
+        self.take_turns(now, rng);
         self.drive_check(now, rng);
+        // One that was wanted while another ran.
+        self.measure(now, rng);
+        self.drive_check(now, rng);
+    }
+
+    fn note_unanswered(&mut self, id: PeerId, via: Via, now: Instant) {
+        let Via::Direct(to) = via else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(id)
+            && peer.paths.unanswered(to, now)
+        {
+            let (key, disco) = (peer.key, peer.disco);
+            self.outputs.push_back(Output::PathChanged {
+                key,
+                disco,
+                direct: None,
+            });
+        }
     }
 
     /// The next thing that must happen in the world.

@@ -1,6 +1,7 @@
 //! The peers, and how their keys lead to them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use host::{Instant, PeerConfig};
@@ -8,6 +9,7 @@ use keys::{DiscoPublic, NodePublic};
 use packet::PeerId;
 
 use crate::LinkId;
+use crate::paths::Paths;
 
 /// A session counts as active for this long after the last send (`sessionActiveTimeout`).
 pub(crate) const ACTIVE: Duration = Duration::from_secs(45);
@@ -24,6 +26,9 @@ pub(crate) struct Peer {
     /// The link on which its packets arrived last.
     pub(crate) heard_on: Option<LinkId>,
     pub(crate) last_send: Option<Instant>,
+    pub(crate) paths: Paths,
+    /// When it wants its turn; see [`Peers::wake_at`].
+    wake_at: Option<Instant>,
 }
 
 /// How a peer is doing.
@@ -33,6 +38,8 @@ pub struct PeerView {
     pub last_send: Option<Instant>,
     /// Whether that was in the last 45 s.
     pub active: bool,
+    /// The direct address in use, if it is known to work.
+    pub direct: Option<SocketAddr>,
 }
 
 /// What a configuration did to a peer.
@@ -49,6 +56,8 @@ pub(crate) struct Peers {
     by_key: BTreeMap<NodePublic, PeerId>,
     /// Several nodes may share one disco key: node sharing, and people who switch accounts.
     by_disco: BTreeSet<(DiscoPublic, PeerId)>,
+    /// When each peer that wants a turn wants it. Idle ones want none.
+    turns: BTreeSet<(Instant, PeerId)>,
 }
 
 impl Peers {
@@ -65,8 +74,56 @@ impl Peers {
     }
 
     pub(crate) fn knows_disco(&self, disco: &DiscoPublic) -> bool {
+        self.of_disco(disco).next().is_some()
+    }
+
+    /// The peers with this disco key.
+    pub(crate) fn of_disco(&self, disco: &DiscoPublic) -> impl Iterator<Item = PeerId> + '_ {
         let all = (*disco, PeerId(i64::MIN))..=(*disco, PeerId(i64::MAX));
-        self.by_disco.range(all).next().is_some()
+        self.by_disco.range(all).map(|(_, id)| *id)
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.by_id.keys().copied()
+    }
+
+    /// When the first peer wants its turn.
+    pub(crate) fn next_turn(&self) -> Option<Instant> {
+        self.turns.first().map(|(at, _)| *at)
+    }
+
+    /// The next peer whose turn has come. It wants none from here on, until it says so.
+    pub(crate) fn take_turn(&mut self, now: Instant) -> Option<PeerId> {
+        let (at, id) = *self.turns.first()?;
+        if at > now {
+            return None;
+        }
+        self.wake_at(id, None);
+        Some(id)
+    }
+
+    /// Gives a peer its turn then, or before if it wanted that.
+    pub(crate) fn wake_by(&mut self, id: PeerId, at: Instant) {
+        let wanted = self.get(id).and_then(|peer| peer.wake_at);
+        if wanted.is_none_or(|wanted| at < wanted) {
+            self.wake_at(id, Some(at));
+        }
+    }
+
+    /// Gives a peer its turn then, and not at any other time.
+    pub(crate) fn wake_at(&mut self, id: PeerId, at: Option<Instant>) {
+        let Some(peer) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        if peer.wake_at == at {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut peer.wake_at, at) {
+            self.turns.remove(&(old, id));
+        }
+        if let Some(at) = at {
+            self.turns.insert((at, id));
+        }
     }
 
     /// Adds or updates a peer. A key that another peer already has is not taken over: the first one keeps it.
@@ -82,6 +139,7 @@ impl Peers {
             return Change::None;
         };
         old.home = config.home_derp;
+        old.paths.configure(&config.endpoints);
         if old.configured == config.disco {
             return Change::None;
         }
@@ -110,6 +168,8 @@ impl Peers {
     }
 
     fn insert(&mut self, config: &PeerConfig) {
+        let mut paths = Paths::default();
+        paths.configure(&config.endpoints);
         let peer = Peer {
             key: config.key,
             disco: config.disco,
@@ -117,6 +177,8 @@ impl Peers {
             home: config.home_derp,
             heard_on: None,
             last_send: None,
+            paths,
+            wake_at: None,
         };
         self.by_key.insert(config.key, config.id);
         self.by_id.insert(config.id, peer);
@@ -124,11 +186,29 @@ impl Peers {
     }
 
     pub(crate) fn remove(&mut self, id: PeerId) {
+        self.wake_at(id, None);
         let Some(peer) = self.by_id.remove(&id) else {
             return;
         };
         self.by_key.remove(&peer.key);
         self.unindex_disco(peer.disco, id);
+    }
+
+    /// Forgets which direct paths work.
+    pub(crate) fn reset_paths(&mut self) {
+        for peer in self.by_id.values_mut() {
+            peer.paths.reset();
+        }
+    }
+
+    /// Gives up the paths to `addr`; says whose they were.
+    pub(crate) fn lose_path(&mut self, addr: SocketAddr) -> Vec<(NodePublic, DiscoPublic)> {
+        let all = self.by_id.values_mut();
+        all.filter_map(|peer| {
+            let lost = peer.paths.unreachable(addr);
+            lost.then_some((peer.key, peer.disco))
+        })
+        .collect()
     }
 
     /// Forgets that anybody was heard on `link`.
@@ -152,10 +232,16 @@ impl Peers {
 }
 
 impl Peer {
+    pub(crate) fn is_active(&self, now: Instant) -> bool {
+        self.last_send.is_some_and(|at| now.since(at) < ACTIVE)
+    }
+
     pub(crate) fn view(&self, now: Instant) -> PeerView {
+        let choice = self.paths.choose(now);
         PeerView {
             last_send: self.last_send,
-            active: self.last_send.is_some_and(|at| now.since(at) < ACTIVE),
+            active: self.is_active(now),
+            direct: choice.direct.filter(|_| choice.trusted),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Carries the brain's wishes to the control client, and the client's news to the brain.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use backend::{ClientId, ControlEffect, ControlEvent, Event, Registered};
@@ -9,10 +9,11 @@ use dataplane::{Engine, PingKind, PingRequest};
 use keys::DiscoPublic;
 use metrics::UserMetrics;
 use rt::Task;
-use tokio::sync::{Notify as Signal, mpsc};
+use tokio::sync::{Notify as Signal, mpsc, watch};
 use transport::Dialer;
 
 use crate::brain::BrainHandle;
+use crate::engine_runner::Endpoints;
 
 /// How long the end of a node may wait for its logout.
 const LAST_LOGOUT: Duration = Duration::from_secs(5);
@@ -27,6 +28,7 @@ pub(crate) struct ControlRunner {
     metrics: Arc<UserMetrics>,
     /// Survives the clients.
     dial_plan: control::DialPlan,
+    endpoints: watch::Receiver<Endpoints>,
     running: Option<Running>,
 }
 
@@ -34,6 +36,7 @@ struct Running {
     client: Arc<Client>,
     logged_out: Arc<Signal>,
     _events: Task,
+    endpoints: Task,
 }
 
 impl ControlRunner {
@@ -43,6 +46,7 @@ impl ControlRunner {
         engine: Engine,
         force_443: bool,
         metrics: Arc<UserMetrics>,
+        endpoints: watch::Receiver<Endpoints>,
     ) -> Self {
         let disco_key = engine.disco_key();
         Self {
@@ -53,6 +57,7 @@ impl ControlRunner {
             force_443,
             metrics,
             dial_plan: control::DialPlan::default(),
+            endpoints,
             running: None,
         }
     }
@@ -118,22 +123,30 @@ impl ControlRunner {
             logged_out: Arc::clone(&logged_out),
         };
         let events = Task::spawn("control events", reporter.run(events));
+        let endpoints = Task::spawn(
+            "control endpoints",
+            tell_endpoints(Arc::downgrade(&client), self.endpoints.clone()),
+        );
         self.running = Some(Running {
             client,
             logged_out,
             _events: events,
+            endpoints,
         });
     }
 
     /// Waits until nothing of the client can reach the server any more.
     async fn shut_down(&mut self) {
         let Some(Running {
-            client, _events, ..
+            client,
+            _events,
+            endpoints,
+            ..
         }) = self.running.take()
         else {
             return;
         };
-        drop(_events);
+        drop((_events, endpoints));
         self.engine.set_map_streaming(false);
         // A ping that is being reported holds the client for a moment.
         match Arc::try_unwrap(client) {
@@ -201,12 +214,27 @@ fn tell(client: &Client, engine: &Engine, effect: ControlEffect) {
     }
 }
 
+/// Tells the client where we can be reached, now and at each change.
+async fn tell_endpoints(client: Weak<Client>, mut endpoints: watch::Receiver<Endpoints>) {
+    loop {
+        let now = endpoints.borrow_and_update().clone();
+        let Some(client) = client.upgrade() else {
+            return;
+        };
+        client.set_endpoints(now);
+        drop(client);
+        if endpoints.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Turns the client's news into the brain's.
 struct Reporter {
     id: ClientId,
     brain: BrainHandle,
     engine: Engine,
-    client: std::sync::Weak<Client>,
+    client: Weak<Client>,
     logged_out: Arc<Signal>,
 }
 

@@ -1,5 +1,6 @@
 //! Carries the brain's wishes to the packet engine, and the engine's news to the brain.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use backend::{EngineEvent, Event, PeersUpdate};
@@ -7,6 +8,7 @@ use dataplane::{Engine, Events, Firewall, Network, NodeCaps};
 use filter::{Filter, Flows, LocalSet, Rules};
 use keys::NodePrivate;
 use tailcfg::FilterRule;
+use tokio::sync::watch;
 
 use crate::brain::BrainHandle;
 
@@ -102,9 +104,23 @@ impl EngineRunner {
     }
 }
 
+/// Where we may be reached, and how that was found, in the control protocol's numbers. Nothing is decided by it, so it goes
+/// from the engine to the control client past the brain.
+pub(crate) type Endpoints = Vec<(SocketAddr, tailcfg::EndpointType)>;
+
 /// Reports what the engine does until it stops.
-pub(crate) async fn report(mut events: Events, engine: Engine, brain: BrainHandle) {
+pub(crate) async fn report(
+    mut events: Events,
+    engine: Engine,
+    brain: BrainHandle,
+    endpoints: watch::Sender<Endpoints>,
+) {
     while let Some(event) = events.recv().await {
+        if let dataplane::EngineEvent::Endpoints(found) = event {
+            let all = found.iter().map(|found| (found.addr, found.kind as i32));
+            endpoints.send_replace(all.collect());
+            continue;
+        }
         for news in translate(event, &engine).await {
             brain.report(Event::Engine(news)).await;
         }
@@ -132,6 +148,8 @@ async fn translate(event: dataplane::EngineEvent, engine: &Engine) -> Vec<Engine
         dataplane::EngineEvent::DiscoAdvertised { peer, key } => {
             vec![EngineEvent::DiscoAdvertised { peer, key }]
         }
+        // Went its own way already.
+        dataplane::EngineEvent::Endpoints(_) => Vec::new(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::brain::BrainHandle;
 pub(crate) async fn watch(mut links: Box<dyn LinkMonitor>, engine: Engine, brain: BrainHandle) {
     let now = links.current();
     tracing::info!("links: {}", describe(&now));
+    engine.set_links(now.clone());
     brain.report(Event::Link { up: now.up }).await;
     loop {
         let change = links.changed().await;
@@ -17,6 +18,7 @@ pub(crate) async fn watch(mut links: Box<dyn LinkMonitor>, engine: Engine, brain
         let woke = if change.woke { ", after a sleep" } else { "" };
         tracing::info!("links: {kind} change{woke}: {}", describe(&change.now));
         // The sockets first: control is called again as soon as the brain knows.
+        engine.set_links(change.now.clone());
         engine.link_changed(change.major);
         brain.report(Event::Link { up: change.now.up }).await;
     }

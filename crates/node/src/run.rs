@@ -12,7 +12,7 @@ use host::{DnsConfigurator, LinkMonitor, Router, StateStore, UdpBinder};
 use metrics::UserMetrics;
 use rt::Task;
 use tailcfg::Hostinfo;
-use tokio::sync::{Notify as Signal, oneshot};
+use tokio::sync::{Notify as Signal, oneshot, watch};
 use transport::derp::DerpDialOptions;
 use transport::{DialConfig, Dialer, ProxyConfig};
 
@@ -144,9 +144,11 @@ impl Node {
             host,
             tap,
         } = parts;
-        let force_443 = environment
-            .get("TS_FORCE_NOISE_443")
-            .is_some_and(|value| matches!(value.as_str(), "1" | "t" | "true"));
+        let is_set = |name: &str| {
+            let value = environment.get(name);
+            value.is_some_and(|value| matches!(value.as_str(), "1" | "t" | "true"))
+        };
+        let force_443 = is_set("TS_FORCE_NOISE_443");
         let proxy = ProxyConfig::from_env(&environment);
         for problem in &proxy.problems {
             tracing::warn!("proxy settings: {problem}");
@@ -160,6 +162,7 @@ impl Node {
         let (engine, events, flows) = Engine::start(EngineConfig {
             udp: host.udp,
             port,
+            relay_only: is_set("TS_DEBUG_ALWAYS_USE_DERP"),
             relays: Arc::new(RelayDialer::new(
                 Arc::clone(&dialer),
                 DerpDialOptions::default(),
@@ -170,6 +173,7 @@ impl Node {
 
         let backend = Backend::new(read_store(&*host.store)?, host.hostinfo);
         let (brain, mailbox) = brain::channel(backend.snapshot());
+        let (endpoints, told_endpoints) = watch::channel(Vec::new());
         let bus = Bus::default();
         let proxy_map = ProxyMap::default();
         let hands = Hands {
@@ -180,6 +184,7 @@ impl Node {
                 engine.clone(),
                 force_443,
                 Arc::clone(&metrics),
+                told_endpoints,
             ),
             engine: EngineRunner::new(engine.clone(), brain.clone()),
             router: host.router,
@@ -208,7 +213,7 @@ impl Node {
         ));
         tasks.push(Task::spawn(
             "engine events",
-            engine_runner::report(events, engine.clone(), brain.clone()),
+            engine_runner::report(events, engine.clone(), brain.clone(), endpoints),
         ));
         tasks.push(Task::spawn(
             "links",

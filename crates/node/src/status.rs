@@ -20,6 +20,7 @@ impl StatusReader {
         let snapshot = self.brain.snapshot();
         let facts = backend::status::EngineFacts {
             tun: false,
+            endpoints: engine.endpoints.clone(),
             peers: engine
                 .peers
                 .iter()

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use host::{
-    Batch, BoxFuture, Ecn, Sent, SocketId, UdpBinder, UdpRx, UdpSocket, UdpTx, Until, Waker,
-};
+use host::{Batch, Ecn, Sent, SocketId, UdpBinder, UdpRx, UdpSocket, UdpTx, Until, Waker};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use rustix::net::{RecvFlags, SendFlags};
 
 /// The largest datagram.
 const DATAGRAM_LEN: usize = 65_535;
+/// Of the kernel's buffers for a socket, as the originals ask for.
+const BUFFER_LEN: usize = 7 << 20;
 
 /// Binds plain sockets.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,29 +34,36 @@ impl UdpBinder for PlainBinder {
         if v6 {
             socket.set_only_v6(true)?;
         }
+        grow_buffers(&socket);
         socket.bind(&any.into())?;
         Ok(Arc::new(PlainSocket {
             id: SocketId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
-            socket: tokio::net::UdpSocket::from_std(socket.into())?,
+            socket: socket.into(),
             wake: Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?),
         }))
     }
 }
 
+/// What arrives while the engine is busy waits in the kernel. Without the right to more, the machine's limit has to do.
+fn grow_buffers(socket: &socket2::Socket) {
+    if set_socket_recv_buffer_size_force(socket, BUFFER_LEN).is_err() {
+        // A small buffer loses more, and works.
+        let _ = socket.set_recv_buffer_size(BUFFER_LEN);
+    }
+    if set_socket_send_buffer_size_force(socket, BUFFER_LEN).is_err() {
+        let _ = socket.set_send_buffer_size(BUFFER_LEN);
+    }
+}
+
 struct PlainSocket {
     id: SocketId,
-    socket: tokio::net::UdpSocket,
+    socket: std::net::UdpSocket,
     wake: Arc<OwnedFd>,
 }
 
 impl PlainSocket {
-    /// One datagram. The runtime's idea of readiness is refreshed on the way, but is not what decides: a caller that
-    /// blocks in `poll` may be ahead of it.
+    /// One datagram.
     fn receive(&self, room: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        match self.socket.try_recv_from(room) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            done => return done,
-        }
         let (len, _, from) = rustix::net::recvfrom(&self.socket, room, RecvFlags::DONTWAIT)?;
         let from = from.and_then(|from| SocketAddr::try_from(from).ok());
         Ok((len, from.ok_or(io::ErrorKind::InvalidData)?))
@@ -153,10 +161,6 @@ impl UdpSocket for PlainSocket {
             let _ = rustix::io::write(&*wake, &1u64.to_ne_bytes());
         })
     }
-
-    fn readable(&self) -> BoxFuture<'_, io::Result<()>> {
-        Box::pin(self.socket.readable())
-    }
 }
 
 fn count_loss(sent: &mut Sent, error: &io::Error) {
@@ -178,8 +182,8 @@ fn count_loss(sent: &mut Sent, error: &io::Error) {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn datagrams_arrive_whole_and_apart() {
+    #[test]
+    fn datagrams_arrive_whole_and_apart() {
         let (a, b) = (
             PlainBinder.bind(false, 0).unwrap(),
             PlainBinder.bind(false, 0).unwrap(),
@@ -196,9 +200,8 @@ mod tests {
         let mut buf = vec![0; 3 * DATAGRAM_LEN];
         let mut out = Vec::new();
         while out.len() < 3 {
-            b.readable().await.unwrap();
             let mut batch = Vec::new();
-            b.recv(&mut buf, &mut batch, Until::Now).unwrap();
+            b.recv(&mut buf, &mut batch, Until::Woken).unwrap();
             out.extend(
                 batch
                     .iter()
@@ -208,8 +211,8 @@ mod tests {
         assert_eq!(out, [&b"abc"[..], b"def", b"g"]);
     }
 
-    #[tokio::test]
-    async fn a_waker_ends_a_blocked_receive() {
+    #[test]
+    fn a_waker_ends_a_blocked_receive() {
         let socket = PlainBinder.bind(false, 0).unwrap();
         let waker = socket.waker();
         let blocked = std::thread::spawn(move || {

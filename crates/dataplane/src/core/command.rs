@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use host::{Instant, PeerConfig, Wall};
+use host::{Instant, LinkState, PeerConfig, Wall};
 use keys::NodePrivate;
+use magicsock::PingScope;
 use packet::PeerId;
 use packet::icmp::Echo;
 use packet::tsmp;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     SetFirewall(Firewall),
     SetDerpRunning(bool),
     SetMapStreaming(bool),
+    SetLinks(Arc<LinkState>),
     LinkChanged { major: bool },
     Ping(PingRequest, PingReply),
     Status(oneshot::Sender<EngineStatus>),
@@ -43,9 +45,11 @@ impl Core {
             Command::SetFirewall(firewall) => self.set_firewall(firewall),
             Command::SetDerpRunning(running) => self.magic.set_running(running, now),
             Command::SetMapStreaming(streaming) => self.magic.set_map_streaming(streaming),
+            Command::SetLinks(links) => self.magic.set_links(&links),
             Command::LinkChanged { major } => {
                 self.magic.handle_link_change(major, now);
                 if major {
+                    self.effects.push(Effect::Rebind);
                     self.effects.push(Effect::CheckLinks);
                 }
             }
@@ -127,7 +131,8 @@ impl Core {
                 let id = self.next_ping_id();
                 self.pings.insert(Token::Disco(id), reply, now);
                 let (peer, size) = (request.peer, request.size);
-                self.magic.ping(id, peer, size, now, &mut *self.rng);
+                self.magic
+                    .ping(id, peer, PingScope::All, size, now, &mut *self.rng);
                 return;
             }
             PingKind::Tsmp => {
@@ -183,6 +188,7 @@ impl Core {
             if let Some(view) = self.magic.peer_view(id, now) {
                 status.last_write = view.last_send.map(|at| self.wall_of(at));
                 status.active = view.active;
+                status.cur_addr = view.last_send.and(view.direct);
             }
             if let Some(tunnel) = self.tunnels.get(&id) {
                 status.rx_bytes = tunnel.rx_bytes;
@@ -198,6 +204,7 @@ impl Core {
             peers,
             derps: self.relays.status(),
             home_derp: self.magic.home(),
+            endpoints: self.magic.endpoints().iter().map(|e| e.addr).collect(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! From a relay's frames to the stack: sessions, sources, what the engine answers itself, the filter.
+//! From a relay's frames to the host: sessions, sources, what the engine answers itself, the filter.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -76,10 +76,7 @@ impl Core {
                     }
                     data.push(range.clone());
                 }
-                Ok(message) => {
-                    self.note_rx(peer, datagram.len());
-                    self.handle_handshake(peer, src, &message);
-                }
+                Ok(message) => self.handle_handshake(Source::Relay(*src), &message),
                 Err(error) => tracing::trace!("from {src}: {error}"),
             }
         }
@@ -87,7 +84,7 @@ impl Core {
     }
 
     /// Data of one session.
-    fn handle_data(
+    pub(super) fn handle_data(
         &mut self,
         peer: PeerId,
         session: Option<Arc<Session>>,
@@ -134,48 +131,70 @@ impl Core {
         }
     }
 
-    fn handle_handshake(&mut self, peer: PeerId, src: &NodePublic, message: &Message<'_>) {
+    /// A handshake message. Where it came from only matters for who may be asked to prove its address: whose it is, the
+    /// message itself says, and if a relay says so too, they must agree.
+    pub(super) fn handle_handshake(&mut self, source: Source, message: &Message<'_>) {
         let Some(identity) = self.identity.clone() else {
             return;
         };
         let now = self.clocks.now;
         match self
             .gate
-            .admit(&identity, message, Source::Relay(*src), now, &mut *self.rng)
+            .admit(&identity, message, source, now, &mut *self.rng)
         {
             Admit::Drop => return,
-            Admit::Challenge(reply) => {
-                self.send_datagram(peer, &reply);
-                return;
-            }
+            Admit::Challenge(reply) => return self.challenge(source, &reply),
             Admit::Proceed => {}
         }
-        let result = match message {
-            Message::Initiation(initiation) => {
-                let opened = match identity.open_initiation(initiation) {
-                    Ok(opened) if opened.peer == *src => opened,
-                    Ok(_) => return,
-                    Err(error) => return tracing::trace!("initiation from {src}: {error}"),
-                };
-                if self.ensure_tunnel(peer).is_none() {
-                    return;
-                }
-                self.with_tunnel(peer, |tunnel, ctx| {
-                    tunnel.peer.handle_initiation(opened, ctx)
-                })
-            }
-            Message::Response(response) => self.with_tunnel(peer, |tunnel, ctx| {
-                tunnel.peer.handle_response(response, ctx)
-            }),
-            Message::CookieReply(reply) => self.with_tunnel(peer, |tunnel, ctx| {
-                tunnel.peer.handle_cookie_reply(reply, ctx.now)
-            }),
-            Message::Data { .. } => None,
+        let mut opened = None;
+        let key = match message {
+            Message::Initiation(initiation) => match identity.open_initiation(initiation) {
+                Ok(initiation) => opened.insert(initiation).peer,
+                Err(error) => return tracing::trace!("initiation from {source:?}: {error}"),
+            },
+            Message::Response(response) => match self.indices.get(response.receiver()) {
+                Some(slot) => slot.peer,
+                None => return,
+            },
+            Message::CookieReply(reply) => match self.indices.get(reply.receiver()) {
+                Some(slot) => slot.peer,
+                None => return,
+            },
+            Message::Data { .. } => return,
         };
-        if let Some(Err(error)) = result {
-            tracing::trace!("handshake with {src}: {error}");
+        if matches!(source, Source::Relay(src) if src != key) {
+            return;
+        }
+        let Some(peer) = self.magic.peer_id(&key) else {
+            return;
+        };
+        if opened.is_some() && self.ensure_tunnel(peer).is_none() {
+            return;
+        }
+        let result = self.with_tunnel(peer, |tunnel, ctx| match (message, opened) {
+            (Message::Initiation(_), Some(opened)) => tunnel.peer.handle_initiation(opened, ctx),
+            (Message::Response(response), _) => tunnel.peer.handle_response(response, ctx),
+            (Message::CookieReply(reply), _) => tunnel.peer.handle_cookie_reply(reply, ctx.now),
+            _ => Ok(()),
+        });
+        match result {
+            Some(Ok(())) => self.note_rx(peer, handshake_len(message)),
+            Some(Err(error)) => tracing::trace!("handshake with {key}: {error}"),
+            None => {}
         }
         self.after(peer);
+    }
+
+    /// Asks a sender for a proof of its address, there.
+    fn challenge(&mut self, source: Source, reply: &[u8]) {
+        match source {
+            Source::Udp(addr) => self.send_direct(addr, reply),
+            Source::Relay(key) => {
+                if let Some(peer) = self.magic.peer_id(&key) {
+                    self.send_datagram(peer, reply);
+                }
+            }
+        }
     }
 
     fn note_rx(&mut self, peer: PeerId, len: usize) {
@@ -302,6 +321,14 @@ impl Core {
     /// Hands a packet to our own stack.
     fn deliver(&mut self, view: &IpView<'_>) {
         self.stack.net.handle_packet(view.bytes(), self.clocks.now);
+    }
+}
+
+fn handshake_len(message: &Message<'_>) -> usize {
+    match message {
+        Message::Initiation(initiation) => initiation.bytes().len(),
+        Message::Response(response) => response.bytes().len(),
+        Message::CookieReply(_) | Message::Data { .. } => 0,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use magicsock::PingId;
+use magicsock::{PingId, PingScope};
 use packet::PeerId;
 use wireguard::State;
 
@@ -53,7 +53,8 @@ impl Core {
         knocking.probe_at = now + PROBE_EVERY;
         let id = self.next_ping_id();
         self.probes.insert(id, peer);
-        self.magic.ping(id, peer, 0, now, &mut *self.rng);
+        self.magic
+            .ping(id, peer, PingScope::Paths, 0, now, &mut *self.rng);
     }
 
     /// A ping has ended; says whether it was one of ours.

@@ -1,15 +1,17 @@
-//! From packets to frames: routes, sessions, sealing straight into a link's batch.
+//! From packets to frames and datagrams: routes, sessions, sealing straight into what is sent next.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use keys::NodePublic;
-use magicsock::LinkId;
+use magicsock::{LinkId, RelayRoute, Route};
 use metrics::{DropReason, Path};
 use packet::nat::{self, End};
 use packet::tsmp;
 use packet::{IpView, PeerId};
-use wireguard::{Output, Session};
+use wireguard::{Output, SealError, Session};
 
+use super::direct::path_of;
 use super::{Core, Effect};
 use crate::link::Batch;
 
@@ -44,7 +46,7 @@ impl Core {
         self.after(peer);
     }
 
-    /// Seals a packet into the batch of the link that leads to the peer.
+    /// Seals a packet into what is sent next by the ways that lead to the peer.
     fn seal(&mut self, peer: PeerId, session: &Arc<Session>, packet: &[u8]) {
         let now = self.clocks.now;
         let masked = self.masked(peer, packet);
@@ -52,20 +54,20 @@ impl Core {
         let Some(route) = self.magic.route(peer, now) else {
             return self.drop_out(1);
         };
-        let batch = self.batch(route.link);
-        let frame = batch.begin(&route.to);
-        match session.seal(now, packet, MTU, &mut batch.frames) {
-            Ok(look) => {
-                let len = batch.finish(frame);
-                self.note_tx(peer, len);
-                self.push_if_full(route.link);
+        let sealed = match (route.relay, route.direct) {
+            (Some(relay), direct) => self.seal_for_relay(relay, direct, session, packet),
+            (None, Some(to)) => self.seal_direct(to, session, packet),
+            (None, None) => return self.drop_out(1),
+        };
+        match sealed {
+            Ok((len, look)) => {
+                self.note_tx(peer, &route, len);
                 if look {
                     self.with_tunnel(peer, |tunnel, ctx| tunnel.peer.handle_activity(ctx));
                     self.after(peer);
                 }
             }
             Err(error) => {
-                batch.abandon(frame);
                 tracing::trace!("to peer {}: {error}", peer.0);
                 self.drop_out(1);
             }
@@ -98,13 +100,72 @@ impl Core {
         }
     }
 
+    fn seal_direct(
+        &mut self,
+        to: SocketAddr,
+        session: &Session,
+        packet: &[u8],
+    ) -> Result<(usize, bool), SealError> {
+        let start = self.outgoing.bytes.len();
+        let sealed = session.seal(self.clocks.now, packet, MTU, &mut self.outgoing.bytes);
+        match sealed {
+            Ok(look) => {
+                let len = self.outgoing.finish(to, start);
+                self.flush_direct_if_full();
+                Ok((len, look))
+            }
+            Err(error) => {
+                self.outgoing.bytes.truncate(start);
+                Err(error)
+            }
+        }
+    }
+
+    /// Seals into a relay's batch, and sends a copy straight to where the peer may be as well. The peer drops what comes
+    /// twice.
+    fn seal_for_relay(
+        &mut self,
+        relay: RelayRoute,
+        direct: Option<SocketAddr>,
+        session: &Session,
+        packet: &[u8],
+    ) -> Result<(usize, bool), SealError> {
+        let now = self.clocks.now;
+        let batch = self.batch(relay.link);
+        let frame = batch.begin(&relay.to);
+        let start = batch.frames.len();
+        match session.seal(now, packet, MTU, &mut batch.frames) {
+            Ok(look) => {
+                let len = batch.finish(frame);
+                if let Some(to) = direct
+                    && let Some(batch) = self.sends.get(&relay.link)
+                    && let Some(copy) = batch.frames.get(start..)
+                {
+                    self.outgoing.push(to, copy);
+                    self.flush_direct_if_full();
+                }
+                self.push_if_full(relay.link);
+                Ok((len, look))
+            }
+            Err(error) => {
+                batch.abandon(frame);
+                Err(error)
+            }
+        }
+    }
+
     /// Sends a WireGuard message that is ready.
     pub(super) fn send_datagram(&mut self, peer: PeerId, datagram: &[u8]) {
         let Some(route) = self.magic.route(peer, self.clocks.now) else {
             return self.drop_out(1);
         };
-        self.send_frame(route.link, &route.to, datagram);
-        self.note_tx(peer, datagram.len());
+        if let Some(to) = route.direct {
+            self.send_direct(to, datagram);
+        }
+        if let Some(relay) = route.relay {
+            self.send_frame(relay.link, &relay.to, datagram);
+        }
+        self.note_tx(peer, &route, datagram.len());
     }
 
     pub(super) fn send_frame(&mut self, link: LinkId, to: &NodePublic, datagram: &[u8]) {
@@ -133,8 +194,15 @@ impl Core {
         self.effects.push(Effect::Push { link, batch });
     }
 
-    fn note_tx(&mut self, peer: PeerId, len: usize) {
-        self.metrics.outbound.count(Path::Derp, 1, len as u64);
+    /// A packet that goes by two ways counts on both, as the originals count, but once for the peer.
+    fn note_tx(&mut self, peer: PeerId, route: &Route, len: usize) {
+        let outbound = &self.metrics.outbound;
+        if route.relay.is_some() {
+            outbound.count(Path::Derp, 1, len as u64);
+        }
+        if let Some(to) = route.direct {
+            outbound.count(path_of(to), 1, len as u64);
+        }
         if let Some(tunnel) = self.tunnels.get_mut(&peer) {
             tunnel.tx_bytes += len as u64;
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use host::Instant;
-use magicsock::{PingFailure, PingId, PongReceived};
+use magicsock::{PingFailure, PingId, PongReceived, Via};
 use tokio::sync::oneshot;
 
 use crate::{PingError, Pong};
@@ -73,8 +73,14 @@ impl Pings {
         let result = match result {
             Ok(pong) => Ok(Pong {
                 latency: pong.latency,
-                derp_region: pong.region,
-                endpoint: None,
+                derp_region: match pong.via {
+                    Via::Relay(region) => region,
+                    Via::Direct(_) => 0,
+                },
+                endpoint: match pong.via {
+                    Via::Relay(_) => None,
+                    Via::Direct(addr) => Some(addr),
+                },
                 peerapi_port: 0,
             }),
             Err(failure) => Err(failure.into()),

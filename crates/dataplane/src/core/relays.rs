@@ -72,13 +72,11 @@ impl Core {
     pub(crate) fn handle_probe(&mut self, answer: ProbeAnswer) {
         let (now, rng) = (self.clocks.now, &mut *self.rng);
         match answer {
-            ProbeAnswer::Stun(datagram) => self.magic.handle_stun(&datagram, now, rng),
             ProbeAnswer::Sent(family, ok) => self.magic.handle_probe_sent(family, ok),
             ProbeAnswer::Resolved(probe, ip) => self.magic.handle_resolved(probe, ip, now, rng),
             ProbeAnswer::Https(region, answer) => {
                 self.magic.handle_https(region, answer, now, rng);
             }
-            ProbeAnswer::Interfaces(interfaces) => self.magic.set_interfaces(interfaces),
         }
         self.drain_magic();
     }

@@ -1,2 +1,3 @@
+mod direct;
 mod tunnels;
 mod world;

@@ -135,6 +135,7 @@ fn start() -> Node {
     let config = EngineConfig {
         udp: Arc::new(os::udp::PlainBinder),
         port: 0,
+        relay_only: true,
         relays: Arc::new(relays),
         metrics: metrics.clone(),
     };

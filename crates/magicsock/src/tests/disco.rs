@@ -65,9 +65,14 @@ fn pings_that_cannot_be_sent_say_why() {
     world.nodes[0].ms.upsert_peer(&mute);
     world.ping(0, 1, 2);
     let now = world.now;
-    world.nodes[0]
-        .ms
-        .ping(PingId(3), id(2), 65508, now, &mut world.rng);
+    world.nodes[0].ms.ping(
+        PingId(3),
+        id(2),
+        crate::PingScope::All,
+        65508,
+        now,
+        &mut world.rng,
+    );
     world.nodes[0].ms.set_running(false, now);
     world.ping(0, 2, 4);
     let failures = [
@@ -84,9 +89,14 @@ fn padding_makes_the_datagram_as_large_as_asked() {
     let mut world = ready(4);
     let now = world.now;
     for (size, want) in [(0, 124), (124, 124), (125, 125), (1300, 1300)] {
-        world.nodes[0]
-            .ms
-            .ping(PingId(1), id(1), size, now, &mut world.rng);
+        world.nodes[0].ms.ping(
+            PingId(1),
+            id(1),
+            crate::PingScope::All,
+            size,
+            now,
+            &mut world.rng,
+        );
         match world.nodes[0].ms.poll_output() {
             Some(Output::SendDerp { packet, .. }) => assert_eq!(packet.len(), want),
             other => panic!("{other:?}"),
@@ -146,9 +156,14 @@ fn a_pong_from_another_disco_key_does_not_count() {
     }
     world.drain(0);
     let now = world.now;
-    world.nodes[0]
-        .ms
-        .ping(PingId(1), id(1), 0, now, &mut world.rng);
+    world.nodes[0].ms.ping(
+        PingId(1),
+        id(1),
+        crate::PingScope::All,
+        0,
+        now,
+        &mut world.rng,
+    );
     let Some(Output::SendDerp { packet, .. }) = world.nodes[0].ms.poll_output() else {
         panic!("no ping was sent");
     };

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use derp::{DerpMap, FrameType, Node as RelayNode, Region};
 use filter::{Filter, Flows, LocalSet, Rules};
-use host::{Instant, PeerConfig, Waker, Wall};
+use host::{Instant, LinkState, PeerConfig, Waker, Wall};
 use ipnet::IpNet;
 use keys::{NodePrivate, NodePublic};
-use magicsock::LinkId;
+use magicsock::{BoundPorts, LinkId};
 use metrics::UserMetrics;
 use packet::PeerId;
 use rand::rngs::StdRng;
@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::core::{Clocks, Command, Core, Effect};
 use crate::link::{LinkEvent, Packets};
+use crate::sockets::{Datagrams, Outgoing};
 use crate::streams::{Dialer, FlowHub, IncomingFlows};
 use crate::{EngineEvent, EngineStatus, Firewall, Network, PingError, PingKind, PingRequest, Pong};
 
@@ -41,6 +42,11 @@ pub(crate) struct Node {
 }
 
 enum Happens {
+    Datagram {
+        node: usize,
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
     Connected {
         node: usize,
         link: LinkId,
@@ -57,6 +63,10 @@ pub(crate) struct World {
     pub(crate) rng: StdRng,
     pub(crate) nodes: Vec<Node>,
     pub(crate) relay_up: bool,
+    /// Whether datagrams arrive.
+    pub(crate) udp_up: bool,
+    /// How many were sent straight.
+    pub(crate) direct: usize,
     /// Per mille of relayed packets that get lost.
     pub(crate) loss: u32,
     /// All WireGuard datagrams that the relay passed on, to be replayed.
@@ -67,6 +77,11 @@ pub(crate) struct World {
 
 pub(crate) fn ip(node: usize) -> IpAddr {
     IpAddr::from([100, 64, 0, node as u8 + 1])
+}
+
+/// Where a node's socket is.
+pub(crate) fn place(node: usize) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, node as u8 + 1], 41641))
 }
 
 pub(crate) fn id(node: usize) -> PeerId {
@@ -81,6 +96,8 @@ impl World {
             rng: StdRng::seed_from_u64(7),
             nodes: Vec::new(),
             relay_up: true,
+            udp_up: false,
+            direct: 0,
             loss: 0,
             tape: Vec::new(),
             queue: BTreeMap::new(),
@@ -315,6 +332,7 @@ impl World {
                     self.link(node, link, event);
                 }
             }
+            Happens::Datagram { node, from, bytes } => self.inject_datagram(from, node, bytes),
             Happens::Packet { to, src, packet } => {
                 let Some(node) = self.nodes.iter().position(|n| n.key.public() == to) else {
                     return;
@@ -374,7 +392,8 @@ impl World {
                 self.push(self.now + DELAY * 4, Happens::Connected { node, link });
             }
             Effect::CloseLink { .. } => self.nodes[node].link = None,
-            Effect::NotePreferred { .. } | Effect::CheckLinks => {}
+            Effect::NotePreferred { .. } | Effect::CheckLinks | Effect::Rebind => {}
+            Effect::Send(outgoing) => self.send_datagrams(node, &outgoing),
             Effect::Push { batch, .. } => self.relay(node, &batch.frames),
             Effect::Event(event) => self.nodes[node].events.push(event),
             Effect::Probe(action) => {
@@ -386,6 +405,60 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The network between the nodes' sockets: all of them reach each other.
+    fn send_datagrams(&mut self, node: usize, outgoing: &Outgoing) {
+        for (to, datagram) in outgoing.datagrams() {
+            let receiver = (0..self.nodes.len()).find(|node| place(*node) == to);
+            if let Some(receiver) = receiver.filter(|_| self.udp_up) {
+                let (from, bytes) = (place(node), datagram.to_vec());
+                self.direct += 1;
+                self.push(
+                    self.now + MS,
+                    Happens::Datagram {
+                        node: receiver,
+                        from,
+                        bytes,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Gives all nodes sockets, and tells them where the others are.
+    pub(crate) fn open_sockets(&mut self) {
+        for node in 0..self.nodes.len() {
+            let ports = BoundPorts {
+                v4: Some(place(node).port()),
+                v6: None,
+                wanted: 0,
+            };
+            let links = LinkState {
+                up: true,
+                addresses: vec![place(node).ip()],
+                ..LinkState::default()
+            };
+            self.command(node, Command::SetLinks(Arc::new(links)));
+            self.nodes[node].core.handle_bound(ports);
+            for other in (0..self.nodes.len()).filter(|other| *other != node) {
+                let mut peer = self.peer(other);
+                peer.endpoints = vec![place(other)];
+                self.command(node, Command::UpsertPeer(Arc::new(peer)));
+            }
+        }
+        self.udp_up = true;
+        self.run(SEC * 6);
+    }
+
+    /// Has a datagram come to a node's socket.
+    pub(crate) fn inject_datagram(&mut self, from: SocketAddr, node: usize, bytes: Vec<u8>) {
+        let clocks = self.clocks();
+        self.nodes[node].core.set_clocks(clocks);
+        self.nodes[node]
+            .core
+            .handle_datagrams(Datagrams::of(from, bytes));
+        self.settle(node);
     }
 
     fn relay(&mut self, node: usize, mut frames: &[u8]) {
