@@ -1,13 +1,14 @@
 //! The path machine, driven by a script of bytes.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use host::{Instant, PeerConfig};
 use keys::nacl::SharedKey;
 use keys::{DiscoPrivate, DiscoPublic, NodePublic};
-use magicsock::{LinkId, Magicsock, Output, PingId};
+use magicsock::{BoundPorts, LinkId, Magicsock, Output, PingId, PingScope};
 use packet::{PeerId, disco};
 use rand::rngs::StdRng;
 
@@ -24,6 +25,20 @@ pub(crate) fn magicsock(data: &[u8]) {
         let Some(command) = script.byte() else { break };
         world.step(command, &mut script);
         world.drain();
+    }
+}
+
+/// A few addresses, some of which nobody can have.
+fn address(number: u8) -> SocketAddr {
+    match number {
+        0 => ([0, 0, 0, 0], 0).into(),
+        1 => ([127, 3, 3, 40], 1).into(),
+        number if number < 100 => ([198, 51, 100, number], 41641).into(),
+        number => (
+            Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(number)),
+            41641,
+        )
+            .into(),
     }
 }
 
@@ -97,7 +112,7 @@ impl World {
             key: NodePublic::from_bytes([id; 32]),
             disco: key,
             home_derp: home.into(),
-            endpoints: Vec::new(),
+            endpoints: (0..disco).map(address).collect(),
             addresses: Vec::new(),
             sources: Vec::new(),
             routes: Vec::new(),
@@ -111,7 +126,7 @@ impl World {
         let peer = script.number() % 4;
         let id = PeerId(peer.into());
         let key = NodePublic::from_bytes([peer; 32]);
-        match command % 12 {
+        match command % 16 {
             0 => {
                 let link = self.link(script);
                 let datagram = self.sealed(script.bytes());
@@ -136,13 +151,20 @@ impl World {
             5 => {
                 if let Some(route) = self.magic.route(id, now) {
                     self.drain();
-                    assert!(self.open.contains(&route.link), "a route by a closed link");
+                    assert!(route.relay.is_some() || route.direct.is_some());
+                    let is_open = |link| self.open.contains(&link);
+                    let relay = route.relay.map(|relay| relay.link);
+                    assert!(relay.is_none_or(is_open), "a route by a closed link");
                 }
             }
             6 => {
                 let size = usize::from(script.number()) * 300;
                 let ping = PingId(script.number().into());
-                self.magic.ping(ping, id, size, now, &mut self.rng);
+                let scope = match script.number() % 2 {
+                    0 => PingScope::All,
+                    _ => PingScope::Paths,
+                };
+                self.magic.ping(ping, id, scope, size, now, &mut self.rng);
             }
             7 => {
                 let (home, disco) = (script.number() % 4, script.number() % 3);
@@ -154,10 +176,31 @@ impl World {
                 let _ = self.magic.heard(link, &key);
             }
             10 => self.magic.handle_stun(script.bytes(), now, &mut self.rng),
-            _ => {
+            11 => {
                 self.running = !self.running;
                 self.magic.set_running(self.running, now);
             }
+            12 => {
+                let from = address(script.number());
+                let datagram = self.sealed(script.bytes());
+                self.magic
+                    .handle_direct_disco(from, &datagram, now, &mut self.rng);
+            }
+            13 => {
+                let from = address(script.number());
+                let datagram = [&disco::MAGIC, script.bytes()].concat();
+                self.magic
+                    .handle_direct_disco(from, &datagram, now, &mut self.rng);
+            }
+            14 => {
+                let ports = BoundPorts {
+                    v4: Some(script.number().into()).filter(|port| *port != 0),
+                    v6: Some(script.number().into()).filter(|port| *port != 0),
+                    wanted: script.number().into(),
+                };
+                self.magic.set_ports(ports, now);
+            }
+            _ => self.magic.handle_unreachable(address(script.number())),
         }
     }
 
@@ -206,7 +249,10 @@ impl World {
                     assert!(self.open.contains(&link), "sent by a closed link");
                     assert!(disco::looks_like(&packet));
                 }
+                Output::SendUdp { packet, .. } => assert!(disco::looks_like(&packet)),
                 Output::HomeChanged(_)
+                | Output::PathChanged { .. }
+                | Output::EndpointsChanged(_)
                 | Output::Probe(_)
                 | Output::Report(_)
                 | Output::PeerRestarted(_)
