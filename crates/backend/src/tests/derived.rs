@@ -134,6 +134,7 @@ fn status_whois_and_names() {
     let snapshot = world.brain.snapshot();
     let facts = status::EngineFacts {
         tun: false,
+        endpoints: vec![([192, 0, 2, 1], 41641).into()],
         peers: [(
             NodePublic::from_bytes([2; 32]),
             status::PeerFacts {
@@ -148,6 +149,8 @@ fn status_whois_and_names() {
     let peer = full.peer.as_ref().unwrap().values().next().unwrap();
     assert_eq!((peer.rx_bytes, peer.active, peer.online), (7, true, true));
     assert_eq!(peer.dns_name, "p2.tail.example.");
+    let own = full.self_status.as_ref().unwrap();
+    assert_eq!(own.addrs, Some(vec!["192.0.2.1:41641".to_owned()]));
     assert_eq!(full.magic_dns_suffix, "tail.example");
     assert_eq!(full.tailscale_ips, Some(vec![[100, 64, 0, 1].into()]));
     assert!(status::compose(&snapshot, &facts, false).peer.is_none());
