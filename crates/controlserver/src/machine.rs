@@ -18,6 +18,7 @@ use crate::calls::ANSWER_PATH;
 use crate::noise::NoiseStream;
 use crate::state::{Matters, State, go_now};
 use crate::stream::{Compress, MachineBody, map_once, map_stream};
+use crate::tailnet::Tailnet;
 
 /// The longest request body that is read, in bytes.
 const BODY_LEN_MAX: usize = 1 << 20;
@@ -149,19 +150,21 @@ async fn map(state: &Arc<State>, machine: MachinePublic, request: MapRequest) ->
     };
     let (keep_alive, is_stream, omit_peers) =
         (request.keep_alive, request.stream, request.omit_peers);
+    // What is answered with success is on disk before: a node does not tell twice.
     if is_stream {
         // What else a stream request says about the node may be older than the last update.
-        state
-            .change(Matters::Soon, |tailnet| tailnet.offer_disco(id, &request))
-            .await;
+        let offer = |tailnet: &mut Tailnet| tailnet.offer_disco(id, &request);
+        if state.change(Matters::Never, offer).await {
+            state.persist().await;
+        }
         return Response::new(map_stream(state, id, compress, keep_alive));
     }
     if !request.read_only {
-        let updated = state
-            .change(Matters::Soon, |tailnet| tailnet.update(id, request))
-            .await;
-        if let Err(error) = updated {
-            return text(StatusCode::NOT_FOUND, &error.to_string());
+        let update = |tailnet: &mut Tailnet| tailnet.update(id, request);
+        match state.change(Matters::Never, update).await {
+            Ok(true) => state.persist().await,
+            Ok(false) => {}
+            Err(error) => return text(StatusCode::NOT_FOUND, &error.to_string()),
         }
     }
     if omit_peers {

@@ -76,7 +76,7 @@ enum Later {
 pub(crate) enum Matters {
     /// Must be on disk before the one who asked for it gets an answer.
     Now,
-    /// May be lost in a crash: the nodes tell it again.
+    /// May be lost in a crash: it comes again with the nodes.
     Soon,
     /// Is not kept at all.
     Never,

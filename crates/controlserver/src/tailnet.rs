@@ -224,18 +224,20 @@ impl Tailnet {
         Ok(())
     }
 
-    /// Takes what a node tells about itself.
-    pub(crate) fn update(&mut self, id: NodeId, request: MapRequest) -> Result<(), Refused> {
+    /// Takes what a node tells about itself. Whether that is news.
+    pub(crate) fn update(&mut self, id: NodeId, request: MapRequest) -> Result<bool, Refused> {
+        let before = self.nodes.get(&id).cloned();
         let hostname = request.hostinfo.as_ref().map(|info| info.hostname.clone());
         self.edit(id, |node| node.update(request))?;
         if let Some(hostname) = hostname {
             self.rename(id, &hostname);
         }
-        Ok(())
+        Ok(self.nodes.get(&id) != before.as_ref())
     }
 
-    /// Takes the disco key of a stream request, if no better source has told one.
-    pub(crate) fn offer_disco(&mut self, id: NodeId, request: &MapRequest) {
+    /// Takes the disco key of a stream request, if no better source has told one. Whether that is news.
+    pub(crate) fn offer_disco(&mut self, id: NodeId, request: &MapRequest) -> bool {
+        let before = self.nodes.get(&id).cloned();
         // A node that is gone is noticed elsewhere.
         let _ = self.edit(id, |node| {
             if node.disco.is_zero() {
@@ -243,6 +245,7 @@ impl Tailnet {
             }
             node.cap = request.version;
         });
+        self.nodes.get(&id) != before.as_ref()
     }
 
     /// Notes whether a node is connected.

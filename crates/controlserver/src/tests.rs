@@ -732,3 +732,38 @@ async fn the_admin_socket_has_all_orders() {
     assert!(matches!(refused, AdminError::Refused(409, _)), "{refused}");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_node_told_is_on_disk_when_it_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state.json");
+    let config = Config {
+        state: Some(file.clone()),
+        ..Config::default()
+    };
+    let server = Server::start(config).await.unwrap();
+    let key = auth_key(&server).await;
+    let one = Client::connect(&server, &MachinePrivate::generate(&mut rt::OsRng)).await;
+    one.register(&key).await;
+    assert!(
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .contains(&one.node.to_string())
+    );
+    let told = json!({"Endpoints": ["10.9.8.7:6"], "Hostinfo": {"Hostname": "told"}});
+    assert_eq!(one.update(told).await, StatusCode::OK);
+    let saved = std::fs::read_to_string(&file).unwrap();
+    assert!(saved.contains("10.9.8.7:6") && saved.contains("told"));
+    let disco = DiscoPublic::from_bytes([9; 32]);
+    let body = json!({"Version": 113, "NodeKey": one.node, "Stream": true, "DiscoKey": disco});
+    assert_eq!(
+        one.post("/machine/map", body).await.status(),
+        StatusCode::OK
+    );
+    assert!(
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .contains(&disco.to_string())
+    );
+    server.stop().await;
+}

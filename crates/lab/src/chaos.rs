@@ -71,6 +71,8 @@ pub struct Round {
     pub running_ms: u64,
     /// From the last start until data had flowed from each node to the next, in milliseconds.
     pub data_ms: u64,
+    /// What data was last waited for, and why; empty if it flowed at once.
+    pub waited_for: String,
     /// What went wrong; empty if nothing did.
     pub error: String,
 }
@@ -130,6 +132,7 @@ async fn one(world: &mut World, number: u32, plan: &Plan) -> Round {
         kills: plan.kills(),
         running_ms: 0,
         data_ms: 0,
+        waited_for: String::new(),
         error: String::new(),
     };
     let outcome = async {
@@ -139,8 +142,8 @@ async fn one(world: &mut World, number: u32, plan: &Plan) -> Round {
         let whole = async {
             world.wait_running().await?;
             let running = millis();
-            world.wait_data().await?;
-            Ok::<_, anyhow::Error>((running, millis()))
+            let waited_for = world.wait_data().await?;
+            Ok::<_, anyhow::Error>((running, millis(), waited_for))
         };
         let waited = tokio::time::timeout(LIMIT, whole).await;
         let times = match waited {
@@ -155,7 +158,11 @@ async fn one(world: &mut World, number: u32, plan: &Plan) -> Round {
         Ok::<_, anyhow::Error>(times)
     };
     match outcome.await {
-        Ok((running, data)) => (round.running_ms, round.data_ms) = (running, data),
+        Ok((running, data, waited_for)) => {
+            round.running_ms = running;
+            round.data_ms = data;
+            round.waited_for = waited_for;
+        }
         Err(error) => round.error = format!("{error:#}"),
     }
     round
@@ -164,9 +171,10 @@ async fn one(world: &mut World, number: u32, plan: &Plan) -> Round {
 const HEAD: &str = "round  killed                         during     kills  Running ms  data ms";
 
 fn line(round: &Round) -> String {
-    let outcome = match round.error.as_str() {
-        "" => String::new(),
-        error => format!("  LOST: {error}"),
+    let outcome = match (round.error.as_str(), round.waited_for.as_str()) {
+        ("", "") => String::new(),
+        ("", waited_for) => format!("  {waited_for}"),
+        (error, _) => format!("  LOST: {error}"),
     };
     format!(
         "{:>5}  {:<30} {:<10} {:>5}  {:>10}  {:>7}{outcome}",

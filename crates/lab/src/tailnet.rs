@@ -98,19 +98,10 @@ impl Tailnet {
         .await
         .context("start the control server")?;
         remember_address(&dir, control.local_addr())?;
-        let key = NewAuthKey {
-            user: "lab".into(),
-            reusable: true,
-            preapproved: true,
-            ..NewAuthKey::default()
-        };
-        let key = control
-            .admin()
-            .create_auth_key(key)
-            .await
-            .map_err(|error| anyhow::anyhow!("make an auth key: {error:?}"))?;
         let key_file = dir.path.join("auth-key");
-        write_secret(&key_file, key.key.unwrap_or_default().as_bytes())?;
+        if !is_kept_key(&control, &key_file) {
+            make_key(&control, &key_file).await?;
+        }
         Ok(Self {
             dir,
             programs,
@@ -453,8 +444,32 @@ fn control_address(dir: &Directory) -> SocketAddr {
 }
 
 fn remember_address(dir: &Directory, address: SocketAddr) -> Result<()> {
-    std::fs::write(dir.path.join("control.addr"), address.to_string())
-        .context("remember the control server's address")
+    if control_address(dir) == address {
+        return Ok(());
+    }
+    replace(
+        &dir.path.join("control.addr"),
+        address.to_string().as_bytes(),
+    )
+}
+
+/// Whether the file has a key that the server still knows.
+fn is_kept_key(control: &controlserver::Server, file: &Path) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let mut keys = control.admin().auth_keys().into_iter();
+    keys.any(|key| key.expiry.is_zero() && text.contains(&format!("-{}-", key.id)))
+}
+
+async fn make_key(control: &controlserver::Server, file: &Path) -> Result<()> {
+    let new = NewAuthKey {
+        user: "lab".into(),
+        reusable: true,
+        preapproved: true,
+        ..NewAuthKey::default()
+    };
+    let made = control.admin().create_auth_key(new).await;
+    let made = made.map_err(|error| anyhow::anyhow!("make an auth key: {error:?}"))?;
+    replace(file, made.key.unwrap_or_default().as_bytes())
 }
 
 /// An address of loopback that is free for TCP and UDP, and whose port no system hands out by itself: a server that is
@@ -520,14 +535,18 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
         .with_context(|| format!("narrow the rights of `{}`", path.display()))
 }
 
-fn write_secret(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file that only its owner can read, as a whole: whoever is killed meanwhile leaves the old one.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
     let file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(path);
-    let mut file = file.with_context(|| format!("write `{}`", path.display()))?;
+        .open(&temporary);
+    let mut file = file.with_context(|| format!("write `{}`", temporary.display()))?;
     file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, path))
         .with_context(|| format!("write `{}`", path.display()))
 }

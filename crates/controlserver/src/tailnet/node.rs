@@ -15,7 +15,7 @@ use super::TAGGED_USER;
 const ENDPOINTS_MAX: usize = 64;
 
 /// One node, as it is kept.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) stable_id: String,

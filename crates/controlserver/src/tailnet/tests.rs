@@ -511,7 +511,8 @@ fn administrators_name_and_route() {
         })),
         ..MapRequest::default()
     };
-    f.tailnet.update(1, update).unwrap();
+    assert_eq!(f.tailnet.update(1, update.clone()), Ok(true));
+    assert_eq!(f.tailnet.update(1, update), Ok(false), "no news");
     let seen = f.tailnet.snapshot().full(2, at(0)).unwrap().peers.remove(0);
     assert_eq!(seen.allowed_ips.unwrap()[2..], [net("10.1.0.0/16")]);
     assert_eq!(seen.primary_routes, [net("10.1.0.0/16")]);

@@ -155,7 +155,7 @@ impl World {
 
     async fn wait_control(&self) -> Result<()> {
         let ready = async {
-            while self.admin().nodes().await.is_err() {
+            while self.admin().nodes().await.is_err() || self.auth_key().is_err() {
                 tokio::time::sleep(POLL_EVERY).await;
             }
         };
@@ -313,15 +313,17 @@ impl World {
         }
     }
 
-    /// Waits until data has flowed from each node to the next.
-    pub(super) async fn wait_data(&self) -> Result<()> {
+    /// Waits until data has flowed from each node to the next. What was last waited for, and why.
+    pub(super) async fn wait_data(&self) -> Result<String> {
+        let mut waited_for = String::new();
         for (from, to) in self.pairs() {
             while let Err(error) = self.send(from, to).await {
                 ensure!(!error.is::<Corrupt>(), "{error}");
+                waited_for = format!("{} to {}: {error:#}", from.name, to.name);
                 tokio::time::sleep(POLL_EVERY).await;
             }
         }
-        Ok(())
+        Ok(waited_for)
     }
 
     fn pairs(&self) -> impl Iterator<Item = (&Node, &Node)> {

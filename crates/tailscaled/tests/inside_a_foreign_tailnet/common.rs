@@ -1,4 +1,5 @@
 //! A foreign tailnet for tests: headscale, a relay, a Go node, and ours.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
