@@ -90,6 +90,18 @@ tells!(
     ["debug", "statedir"]
 );
 tells!(
+    a_relay_region_is_tried,
+    daemon(
+        "Running",
+        vec![answer(
+            "POST /localapi/v0/debug-derp-region?region=fra",
+            200,
+            r#"{"Info":["it answers"],"Warnings":null,"Errors":null}"#
+        )]
+    ),
+    ["debug", "derp", "fra"]
+);
+tells!(
     one_part_logs_more,
     daemon(
         "Running",

@@ -298,6 +298,7 @@ fn running(a: &Node<'_>, b: &Node<'_>) -> String {
         &["debug", "component-logs", "magicsock"],
         &["debug", "restun"],
         &["debug", "force-prefer-derp", "900"],
+        &["debug", "derp", "999"],
         &["debug", "localapi", "prefs"],
         &["wait"],
         &["whoami"],
@@ -541,6 +542,90 @@ fn logged_out(a: &Node<'_>) {
     a.same(&["status"]);
 }
 
+/// What an outcome shows of a login.
+fn shown(outcome: &Outcome) -> (i32, bool, Vec<String>) {
+    // The last part of the URL is a secret of this login, and the picture of it is another one.
+    let (stdout, stderr) = (&outcome.stdout, &outcome.stderr);
+    let lines = stdout
+        .lines()
+        .chain(stderr.lines())
+        .filter(|line| !line.starts_with("Warning: client") && !line.contains("\"QR\":"));
+    let lines = lines.map(|line| match line.split_once("/register/") {
+        Some((before, after)) => format!(
+            "{before}/register/...{}",
+            after.trim_start_matches(|c: char| c.is_alphanumeric() || "-_".contains(c))
+        ),
+        None => line.to_owned(),
+    });
+    (outcome.code, stdout.is_empty(), lines.collect())
+}
+
+/// The page of a login that is under way, once it is another one than `before`.
+fn login_page(node: &Node<'_>, before: &str) -> String {
+    testkit::wait_until("there is a login page", || {
+        let status = node.ours(&["status", "--json"]).stdout;
+        let status: serde_json::Value = serde_json::from_str(&status).ok()?;
+        let page = status["AuthURL"].as_str()?;
+        (!page.is_empty() && page != before).then(|| page.to_owned())
+    })
+}
+
+/// Somebody opens the page that a command shows, and the command ends.
+#[test]
+fn who_opens_the_page_is_let_in() {
+    const TEST: &str = "who_opens_the_page_is_let_in";
+    if !have_programs(TEST) {
+        return;
+    }
+    let derper = go_derper(TEST).expect("derper");
+    let options = HeadscaleOptions {
+        derp_map: Some(derper.derp_map_yaml()),
+        ..HeadscaleOptions::default()
+    };
+    let headscale = headscale(TEST, &options).expect("headscale");
+    headscale.create_user("ann");
+    let server = format!("--login-server={}", headscale.url());
+    let login = ["login", &server, "--hostname=node", "--timeout=90s"];
+    let again = [
+        "up",
+        &server,
+        "--hostname=node",
+        "--force-reauth",
+        "--timeout=90s",
+    ];
+    let stories = [true, false].map(|is_ours| {
+        let daemon = go_tailscaled(TEST, &relayed_only()).expect("tailscaled");
+        let node = Node {
+            test: TEST,
+            daemon: &daemon,
+        };
+        let mut page = String::new();
+        [&login[..], &again[..]].map(|args| {
+            std::thread::scope(|scope| {
+                let command = scope.spawn(|| {
+                    if is_ours {
+                        node.ours(args)
+                    } else {
+                        node.theirs(args)
+                    }
+                });
+                page = login_page(&node, &page);
+                headscale.register("ann", &page);
+                shown(&command.join().expect("the command"))
+            })
+        })
+    });
+    let [ours, theirs] = stories;
+    assert_eq!(ours, theirs);
+    for (code, _, lines) in ours {
+        assert_eq!(
+            (code, lines.last().map(String::as_str)),
+            (0, Some("Success.")),
+            "{lines:?}"
+        );
+    }
+}
+
 #[test]
 fn who_must_log_in_is_shown_where() {
     const TEST: &str = "who_must_log_in_is_shown_where";
@@ -549,22 +634,6 @@ fn who_must_log_in_is_shown_where() {
     }
     let headscale = headscale(TEST, &HeadscaleOptions::default()).expect("headscale");
     let server = format!("--login-server={}", headscale.url());
-    let shown = |outcome: &Outcome| {
-        // The last part of the URL is a secret of this login, and the picture of it is another one.
-        let (stdout, stderr) = (&outcome.stdout, &outcome.stderr);
-        let lines = stdout
-            .lines()
-            .chain(stderr.lines())
-            .filter(|line| !line.starts_with("Warning: client") && !line.contains("\"QR\":"));
-        let lines = lines.map(|line| match line.split_once("/register/") {
-            Some((before, after)) => format!(
-                "{before}/register/...{}",
-                after.trim_start_matches(|c: char| c.is_alphanumeric() || "-_".contains(c))
-            ),
-            None => line.to_owned(),
-        });
-        (outcome.code, stdout.is_empty(), lines.collect::<Vec<_>>())
-    };
     for args in [
         &["up", &server, "--timeout=8s"][..],
         &["up", &server, "--timeout=8s", "--json"],
@@ -641,7 +710,7 @@ fn nobody_listens() {
 fn help_lists_the_same_commands_and_flags() {
     const TEST: &str = "help_lists_the_same_commands_and_flags";
     let socket = Path::new("/nonexistent/tailscaled.sock");
-    let commands: [&[&str]; 34] = [
+    let commands: [&[&str]; 35] = [
         &[],
         &["up"],
         &["down"],
@@ -674,6 +743,7 @@ fn help_lists_the_same_commands_and_flags() {
         &["debug", "daemon-logs"],
         &["debug", "prefs"],
         &["debug", "metrics"],
+        &["debug", "derp"],
         &["dns"],
         &["completion"],
     ];

@@ -116,7 +116,7 @@ pub(super) const DEBUG: Command = Command {
             "tailscale debug dev-store-set",
             "Set a state value",
         ),
-        unbuilt("derp", "tailscale debug derp", "Test a relay region"),
+        DERP,
         unbuilt("capture", "tailscale debug capture", "Capture packets"),
         unbuilt("portmap", "tailscale debug portmap", "Try port mapping"),
         unbuilt(
@@ -339,4 +339,11 @@ const STATE_DIR: Command = Command::new(
     "tailscale debug statedir",
     "Print the state directory",
     Act::Run(|c, p| Box::pin(actions::state_dir(c, p))),
+);
+
+const DERP: Command = Command::new(
+    "derp",
+    "tailscale debug derp",
+    "Test a relay region",
+    Act::Run(|c, p| Box::pin(actions::derp(c, p))),
 );

@@ -135,3 +135,16 @@ pub(crate) async fn component_logs(
         format!("Enabled debug logs for component {component} for {period}\n")
     })
 }
+
+/// `tailscale debug derp`: has the daemon try a relay region.
+pub(crate) async fn derp(context: &mut Context<'_>, parsed: &Parsed) -> Result<(), Error> {
+    let [region] = parsed.args() else {
+        return Err("usage: tailscale debug derp <region>".into());
+    };
+    let path = format!("debug-derp-region?region={}", ::localapi::escape(region));
+    let report = context
+        .post(&path, "")
+        .await
+        .map_err(|error| format!("error {error}: "))?;
+    context.out(json::indent(&report, "", " ") + "\n")
+}
