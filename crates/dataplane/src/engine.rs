@@ -256,6 +256,8 @@ impl Shell {
             true => BoundPorts::default(),
             false => self.sockets.bind(),
         };
+        let unbound = ports.v4.is_none() && !self.config.relay_only;
+        self.tell(EngineEvent::Udp4Unbound(unbound));
         self.core.set_clocks(clocks());
         self.core.handle_bound(ports);
     }

@@ -35,6 +35,8 @@ pub enum EngineEvent {
     },
     /// What we know of our network; control must be told. Sent only when something but a latency changed.
     NetInfo(NetInfo),
+    /// Whether there is no IPv4 socket although there should be one. It is tried again when the links change.
+    Udp4Unbound(bool),
     /// We may be reached at these addresses, and no others. Control must be told.
     Endpoints(Vec<Endpoint>),
     /// A peer told us its disco key inside the tunnel (TSMP). The network map decides whether to believe it.
@@ -53,6 +55,7 @@ impl EngineEvent {
             (Self::HomeDerp(_), Self::HomeDerp(_))
             | (Self::DerpLinks { .. }, Self::DerpLinks { .. })
             | (Self::Endpoints(_), Self::Endpoints(_))
+            | (Self::Udp4Unbound(_), Self::Udp4Unbound(_))
             | (Self::NetInfo(_), Self::NetInfo(_)) => true,
             (Self::DerpConnected { region: a, .. }, Self::DerpConnected { region: b, .. })
             | (Self::DerpTrouble { region: a, .. }, Self::DerpTrouble { region: b, .. }) => a == b,

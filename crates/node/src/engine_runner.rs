@@ -139,6 +139,7 @@ async fn translate(event: dataplane::EngineEvent, engine: &Engine) -> Vec<Engine
         dataplane::EngineEvent::DerpConnected { region, connected } => {
             vec![EngineEvent::DerpConnected { region, connected }]
         }
+        dataplane::EngineEvent::Udp4Unbound(unbound) => vec![EngineEvent::Udp4Unbound(unbound)],
         dataplane::EngineEvent::DerpTrouble { region, text } => {
             vec![EngineEvent::DerpTrouble { region, text }]
         }

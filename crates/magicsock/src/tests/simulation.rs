@@ -11,7 +11,7 @@ use super::world::*;
 use crate::paths::TRUST;
 
 /// Between two packets of a pair.
-const PACE: Duration = Duration::from_millis(200);
+const PACE: Duration = Duration::from_millis(500);
 /// How long after a change the best way must be in use. Two heartbeats may pass before a lost path is given up, and another
 /// few until a call-me-maybe and its answers are through, each of which may be lost.
 const SETTLE: Duration = Duration::from_secs(30);
@@ -72,7 +72,7 @@ impl Trial {
                 packet.extend_from_slice(&self.sent.to_be_bytes());
                 self.world.send(from, to, &packet);
                 // Who has nothing to say says so now and then, as WireGuard does.
-                if self.sent.is_multiple_of(50) && !self.world.nodes[to].asleep {
+                if self.sent.is_multiple_of(20) && !self.world.nodes[to].asleep {
                     self.world.send(to, from, &[4, 0xff]);
                 }
             }
@@ -108,7 +108,7 @@ impl Trial {
                 "all relays were restarted"
             }
             4 => {
-                let time = SEC * self.rng.random_range(1..400);
+                let time = SEC * self.rng.random_range(1..100);
                 self.world.nodes[node].asleep = true;
                 self.traffic(time);
                 self.world.nodes[node].asleep = false;
@@ -157,7 +157,7 @@ impl Trial {
     /// In a network that loses datagrams, a path is without trust now and then; but it must come back.
     fn check_paths(&mut self, what: &str) {
         let mut unseen = self.pairs.clone();
-        let tries = if self.world.udp_loss > 0 { 150 } else { 1 };
+        let tries = if self.world.udp_loss > 0 { 60 } else { 1 };
         for _ in 0..tries {
             unseen.retain(|(from, to)| !self.is_on_the_best_way(*from, *to));
             if unseen.is_empty() {
@@ -200,7 +200,7 @@ impl Trial {
             Duration::ZERO
         };
         for (from, to) in &self.pairs {
-            let gap = self.longest_gap(*from, *to, since, self.sent - 3);
+            let gap = self.longest_gap(*from, *to, since, self.sent - 2);
             let seed = self.seed;
             assert!(
                 gap <= TRUST + slack + lossy,

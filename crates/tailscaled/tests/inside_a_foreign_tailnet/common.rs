@@ -111,9 +111,19 @@ impl Foreign {
         );
     }
 
-    /// A Go node inside. Relays only: our side has no direct paths to offer.
+    /// A Go node inside.
     pub(crate) fn go_node(&self, test: &str, name: &str) -> Daemon {
         let node = originals::go_tailscaled(test, &TailscaledOptions::default()).unwrap();
+        self.join(&node, name);
+        node
+    }
+
+    /// One of ours inside, which uses relays only.
+    pub(crate) fn our_relayed_node(&self, name: &str) -> Daemon {
+        let node = our_daemon(&TailscaledOptions {
+            env: vec![("TS_DEBUG_ALWAYS_USE_DERP".to_owned(), "true".to_owned())],
+            ..TailscaledOptions::default()
+        });
         self.join(&node, name);
         node
     }

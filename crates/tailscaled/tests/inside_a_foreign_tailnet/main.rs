@@ -10,6 +10,7 @@ mod bus;
 mod common;
 mod local;
 mod logins;
+mod paths;
 
 use common::*;
 
@@ -21,7 +22,8 @@ async fn data_flows_both_ways_through_the_relay() {
     let Some(tailnet) = foreign(test, None) else {
         return;
     };
-    let (go, ours) = (tailnet.go_node(test, "go"), tailnet.our_node("ours"));
+    let go = tailnet.go_node(test, "go");
+    let ours = tailnet.our_relayed_node("ours");
     let (go_address, our_address) = (
         address(&tailnet.go_cli, &go),
         address(&tailnet.go_cli, &ours),
