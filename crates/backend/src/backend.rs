@@ -317,6 +317,10 @@ impl Backend {
     /// Moves to the state that follows from what is known.
     pub(crate) fn evaluate(&mut self, at: &Moment<'_>) {
         self.enter(self.next_state(), at);
+        if self.state == State::Starting {
+            // The engine tells only what changes: what lives already lets us go on at once.
+            self.enter(self.next_state(), at);
+        }
     }
 
     /// First match wins, as in the originals' `nextState`.

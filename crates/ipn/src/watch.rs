@@ -69,6 +69,22 @@ impl WatchMask {
         self.0 & other.0 != 0
     }
 
+    /// The wishes that cannot be had together with [`Self::RATE_LIMIT`], by the originals' names.
+    pub fn rate_limit_conflicts(self) -> String {
+        let names = [
+            (Self::PEER_CHANGES, "NotifyPeerChanges"),
+            (Self::NO_NETMAP, "NotifyNoNetMap"),
+            (Self::INITIAL_STATUS, "NotifyInitialStatus"),
+            (Self::PEER_PATCHES, "NotifyPeerPatches"),
+        ];
+        let named = names.into_iter().filter(|(bit, _)| self.intersects(*bit));
+        let names: Vec<_> = named.map(|(_, name)| format!("ipn.{name}")).collect();
+        match names.as_slice() {
+            [name] => name.clone(),
+            names => format!("({})", names.join(" | ")),
+        }
+    }
+
     /// Whether this set contradicts itself.
     pub const fn is_contradictory(self) -> bool {
         self.intersects(Self::RATE_LIMIT) && self.intersects(Self::RATE_LIMIT_INCOMPATIBLE)

@@ -238,8 +238,8 @@ pub(crate) fn watch(parts: &Parts<'_>) -> Result<Request, ApiError> {
     }
     if mask.is_contradictory() {
         return Err(ApiError::bad_request(format!(
-            "NotifyRateLimit is incompatible with new-style IPN bus subscription bits {:#x}",
-            mask.0 & WatchMask::RATE_LIMIT_INCOMPATIBLE.0
+            "NotifyRateLimit is incompatible with new-style IPN bus subscription bits {}",
+            mask.rate_limit_conflicts()
         )));
     }
     Ok(Request::WatchBus(mask))
@@ -363,11 +363,9 @@ pub(crate) fn debug(parts: &Parts<'_>) -> Result<Request, ApiError> {
 }
 
 pub(crate) fn number(parts: &Parts<'_>, make: fn(i64) -> Request) -> Result<Request, ApiError> {
-    let text = parts.query("id");
-    if text.is_empty() {
-        return Err(ApiError::bad_request("missing 'id' parameter"));
-    }
-    text.parse()
+    parts
+        .query("id")
+        .parse()
         .map(make)
         .map_err(|_| ApiError::bad_request("invalid 'id' parameter"))
 }

@@ -189,16 +189,12 @@ pub static ROUTES: &[Route] = &[
         wrong_method: (400, "want GET"),
         ..get("derpmap", Right::Open, "", |_| Ok(Request::DerpMap))
     },
-    Route {
-        methods: &["GET"],
-        wrong_method: (405, "only GET allowed"),
-        ..get(
-            "dns-config",
-            Right::Read,
-            "dns-config access denied",
-            |_| Ok(Request::DnsConfig),
-        )
-    },
+    get(
+        "dns-config",
+        Right::Read,
+        "dns-config access denied",
+        |_| Ok(Request::DnsConfig),
+    ),
     Route {
         right: Right::Open,
         wrong_method: (405, "POST required"),

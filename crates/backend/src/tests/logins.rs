@@ -206,3 +206,19 @@ fn a_new_login_needs_a_store() {
         ["refused: cannot log in when state store is unhealthy"]
     );
 }
+
+#[test]
+fn an_approval_may_come_and_go() {
+    let mut world = World::new();
+    world.bring_up("node1", 1);
+    for _ in 0..2 {
+        let taken = world.map("node1", 1, |own, _| own.machine_authorized = false);
+        let trace = world.control(ControlEvent::NetMap(taken));
+        assert_eq!(trace, ["State NeedsMachineAuth"]);
+        // The engine has nothing new to tell: its relay link never went down.
+        assert_eq!(
+            world.netmap("node1", 1),
+            ["State Starting", "State Running"]
+        );
+    }
+}

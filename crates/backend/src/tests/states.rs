@@ -353,7 +353,15 @@ fn a_start_ends_the_old_client_first() {
     let trace = world.command(Command::Start(Box::default()));
     assert_eq!(
         trace,
-        ["Shutdown", "Prefs on", "New", "Login", "State Starting"]
+        [
+            "Shutdown",
+            "Prefs on",
+            "New",
+            "Login",
+            "State Starting",
+            "State Running"
+        ],
+        "the relay link still lives"
     );
 }
 

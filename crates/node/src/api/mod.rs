@@ -209,14 +209,12 @@ impl Api {
 
     fn peer_by_id(&self, id: i64) -> Result<Reply, ApiError> {
         let snapshot = self.brain.snapshot();
-        let netmap = snapshot
-            .netmap
-            .as_ref()
-            .ok_or_else(|| ApiError::unavailable("no netmap"))?;
+        let absent = || ApiError::not_found("no peer with that NodeID");
+        let netmap = snapshot.netmap.as_ref().ok_or_else(absent)?;
         let own = Some(&netmap.self_node).filter(|node| node.id == PeerId(id));
         match own.or_else(|| netmap.peers.get(PeerId(id))) {
             Some(peer) => Reply::json(&peer.to_wire(netmap.suffix())),
-            None => Err(ApiError::not_found("no such peer")),
+            None => Err(absent()),
         }
     }
 
@@ -228,7 +226,7 @@ impl Api {
             .and_then(|netmap| netmap.users.get(&id))
         {
             Some(user) => Reply::json(&**user),
-            None => Err(ApiError::not_found("no such user")),
+            None => Err(ApiError::not_found("no user with that UserID")),
         }
     }
 

@@ -7,6 +7,7 @@
 mod auth_keys;
 mod control;
 mod local_api;
+mod logins;
 mod ours;
 mod relay;
 mod scripted_control;

@@ -19,7 +19,7 @@ impl Node {
         let own = nodes.find(|node| node["name"] == name).unwrap();
         Self {
             daemon,
-            id: own["id"].to_string(),
+            id: own["id"].as_str().unwrap().to_owned(),
         }
     }
 

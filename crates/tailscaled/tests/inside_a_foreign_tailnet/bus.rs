@@ -62,6 +62,9 @@ impl<'a> Subject<'a> {
         let words = seen.iter().filter_map(|message| self.words(message));
         let mut words: Vec<String> = words.collect();
         words.dedup();
+        if ["let in", "login with a key"].contains(&name) {
+            words = without_repetitions(words);
+        }
         self.steps.push((name.to_owned(), words));
         seen
     }
@@ -86,11 +89,8 @@ impl<'a> Subject<'a> {
         if let Some(prefs) = message["Prefs"].as_object_mut() {
             // We never update ourselves, so the tailnet's default is not taken over.
             prefs["AutoUpdate"]["Apply"] = Value::Null;
-            // We name the identity as soon as we have it, with or without a netmap.
-            match prefs["Config"]["NodeID"].as_str() {
-                Some("") => prefs["Config"] = Value::Null,
-                Some(_) => prefs["Config"]["NodeID"] = "*".into(),
-                None => {}
+            if prefs["Config"].is_object() {
+                prefs["Config"]["NodeID"] = "*".into();
             }
         }
         let mut text = Value::Object(message).to_string();
@@ -134,6 +134,27 @@ impl<'a> Subject<'a> {
         let current: Value = serde_json::from_str(&current).unwrap();
         current["ID"].as_str().unwrap().to_owned()
     }
+}
+
+/// The original learns who it is from two sources, in either order, and tells its prefs after each; we tell as soon as
+/// we know. What counts is where the prefs change in anything else.
+fn without_repetitions(words: Vec<String>) -> Vec<String> {
+    let mut last = String::new();
+    let mut out = Vec::new();
+    for word in words {
+        let prefs = match word.split_once("\"ControlURL\"") {
+            Some((_, prefs)) => prefs.to_owned(),
+            None => {
+                out.push(word);
+                continue;
+            }
+        };
+        if prefs != last {
+            out.push(format!("prefs {prefs}"));
+        }
+        last = prefs;
+    }
+    out
 }
 
 /// Replaces what stands between each `before` and the next `after`.

@@ -6,6 +6,7 @@
 )]
 
 mod admin;
+mod answers;
 mod bus;
 mod common;
 mod local;
