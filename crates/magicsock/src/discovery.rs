@@ -79,10 +79,11 @@ impl Magicsock {
             // The other side's firewall opens for us only when it sends.
             self.send_call(peer_id, now, rng);
         }
+        let mut any = false;
         for via in ways {
-            self.send_ping(peer_id, via, Some(id), size, now, rng);
+            any |= self.send_ping(peer_id, via, Some(id), size, now, rng);
         }
-        Ok(())
+        any.then_some(()).ok_or(PingFailure::NoPath)
     }
 
     fn ways_of(&self, peer: PeerId, route: crate::Route) -> Vec<Via> {
@@ -97,7 +98,7 @@ impl Magicsock {
         relay.into_iter().chain(direct).collect()
     }
 
-    /// Sends one ping. One that cannot be sent is nobody's loss: those who ask hear of those that were.
+    /// Sends one ping; says whether it could.
     fn send_ping(
         &mut self,
         id: PeerId,
@@ -106,15 +107,12 @@ impl Magicsock {
         size: usize,
         now: Instant,
         rng: &mut dyn CryptoRng,
-    ) {
+    ) -> bool {
         if self.pings.is_full_for(id) && asker.is_none() {
-            return;
+            return false;
         }
-        let Some(node_key) = self.node_key else {
-            return;
-        };
-        let Some(peer) = self.peers.get(id) else {
-            return;
+        let (Some(node_key), Some(peer)) = (self.node_key, self.peers.get(id)) else {
+            return false;
         };
         let (home, heard_on, to) = (peer.home, peer.heard_on, peer.key);
         let mut tx = TxId::default();
@@ -125,13 +123,14 @@ impl Magicsock {
             padding: size.saturating_sub(PING_LEN),
         });
         let Some(packet) = self.boxes.seal(&ping, peer.disco, rng) else {
-            return;
+            return false;
         };
         let output = match via {
-            Via::Direct(to) => Output::SendUdp { to, packet },
+            Via::Direct(to) if self.has_family_of(to) => Output::SendUdp { to, packet },
+            Via::Direct(_) => return false,
             Via::Relay(_) => match self.link_for(home, heard_on, now) {
                 Some(link) => Output::SendDerp { link, to, packet },
-                None => return,
+                None => return false,
             },
         };
         self.outputs.push_back(output);
@@ -142,6 +141,18 @@ impl Magicsock {
             at: now,
         };
         self.pings.insert(tx, sent);
+        true
+    }
+
+    /// Whether the machine can send to addresses of this family at all.
+    fn has_family_of(&self, addr: SocketAddr) -> bool {
+        match addr {
+            SocketAddr::V4(_) => self.endpoints.ports.v4.is_some(),
+            SocketAddr::V6(_) => {
+                let may_reach = self.home.have_v6 || addr.ip().is_loopback();
+                self.endpoints.ports.v6.is_some() && may_reach
+            }
+        }
     }
 
     /// Something is sent to a peer: keeps its path alive, and has one looked for if it is not known to work.

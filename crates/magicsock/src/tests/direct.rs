@@ -329,6 +329,19 @@ fn an_address_to_which_there_is_no_way_is_given_up_at_once() {
 }
 
 #[test]
+fn addresses_of_a_family_that_we_lack_are_not_tried_and_a_ping_to_nobody_ends_at_once() {
+    let mut world = direct_pair(14);
+    let mut config = world.peer(1, 0);
+    config.endpoints = vec!["[2001:db8::1]:1".parse().unwrap()];
+    world.nodes[0].ms.upsert_peer(&config);
+    world.run(SEC * 60);
+    world.restart_relay(1);
+    world.ping(0, 1, 9);
+    let failed = (9, Err(crate::PingFailure::NoPath));
+    assert_eq!(world.nodes[0].pongs().last(), Some(&failed));
+}
+
+#[test]
 fn foreign_stun_answers_are_ignored() {
     let mut world = direct_pair(13);
     let before = world.nodes[0].endpoints.clone();
