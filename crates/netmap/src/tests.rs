@@ -1,6 +1,7 @@
 //! Tests of the session: the originals' tables, and a model.
 
 mod deltas;
+mod fields;
 mod lookups;
 mod model;
 

@@ -210,6 +210,12 @@ macro_rules! wire {
             $( $(#[$fmeta])* pub $field: $ty, )*
         }
 
+        #[allow(dead_code, reason = "not every struct's fields are asked for")]
+        impl $name {
+            /// The names of the fields as on the wire, in order.
+            $vis const FIELDS: &'static [&'static str] = &[$($key),*];
+        }
+
         impl $crate::go::Wire for $name {
             fn de<'de, D: $crate::__serde::Deserializer<'de>>(
                 deserializer: D,
@@ -217,7 +223,6 @@ macro_rules! wire {
                 #[expect(non_camel_case_types, reason = "named after the fields")]
                 #[derive(Clone, Copy)]
                 enum Field { $($field),* }
-                const NAMES: &[&str] = &[$($key),*];
                 const FIELDS: &[Field] = &[$(Field::$field),*];
                 struct V;
                 impl<'de> $crate::__serde::de::Visitor<'de> for V {
@@ -232,7 +237,7 @@ macro_rules! wire {
                         let mut out = <$name>::default();
                         let mut guess = 0;
                         while let Some(key) = map.next_key::<::std::borrow::Cow<'_, str>>()? {
-                            let index = $crate::go::field_index(&key, NAMES, guess);
+                            let index = $crate::go::field_index(&key, <$name>::FIELDS, guess);
                             guess = index.unwrap_or(guess) + 1;
                             match index.and_then(|index| FIELDS.get(index)) {
                                 $(Some(Field::$field) => {

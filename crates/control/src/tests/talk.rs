@@ -1,5 +1,6 @@
 //! Ordinary conversations.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tailcfg::go::Secret;
@@ -314,4 +315,86 @@ async fn through_a_proxy() {
     client.login(login(1));
     fake.asked().await.answer(200, "{}");
     assert!(matches!(next(&mut events).await, Event::Registered(_)));
+}
+
+/// A server whose address is the one in the plan; connections are passed on and counted.
+async fn detour(to: std::net::SocketAddr) -> (rt::Task, Arc<std::sync::atomic::AtomicUsize>) {
+    let at = (std::net::Ipv4Addr::new(127, 0, 0, 2), to.port());
+    let listener = tokio::net::TcpListener::bind(at).await.unwrap();
+    let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let task = rt::Task::spawn("detour", async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let mut on = tokio::net::TcpStream::connect(to).await.unwrap();
+            rt::Task::spawn("passing on", async move {
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut on).await;
+            })
+            .detach();
+        }
+    });
+    (task, count)
+}
+
+#[tokio::test]
+async fn the_dial_plan_goes_before_the_name() {
+    let fake = Fake::start().await;
+    let (client, mut events) = fake.client(LONG);
+    client.start_map(map(1));
+    let stream = fake.asked_in_earnest().await.stream();
+    stream.send(message(SELF_NODE)).unwrap();
+    let (task, count) = detour(fake.address()).await;
+    // One candidate where nobody listens, one that may never be tried, and the one that leads to the server.
+    stream
+        .send(message(
+            r#"{"ControlDialPlan":{"Candidates":[{"IP":"127.0.0.3","DialTimeoutSec":5},{"IP":"127.0.0.2"},{"IP":"127.0.0.2","DialTimeoutSec":5}]}}"#,
+        ))
+        .unwrap();
+    while !matches!(next(&mut events).await, Event::MapHeard) {}
+    let count = || count.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(count(), 0);
+    fake.cut();
+    let again = fake.asked_in_earnest().await;
+    assert_eq!(count(), 1);
+    again.stream().send(message(SELF_NODE)).unwrap();
+    while !matches!(next(&mut events).await, Event::Map(_)) {}
+    // What the plan says may be old news; the name leads there still.
+    drop(task);
+    fake.cut();
+    fake.asked_in_earnest().await;
+    assert_eq!(count(), 1);
+}
+
+#[tokio::test]
+async fn what_peers_say_of_themselves_is_merged() {
+    let fake = Fake::start().await;
+    let (client, mut events) = fake.client(LONG);
+    client.start_map(map(1));
+    let stream = fake.asked_in_earnest().await.stream();
+    let with_peer = SELF_NODE.replacen(
+        '{',
+        r#"{"Peers":[{"ID":2,"Name":"p.tailnet.test.","LastSeen":"2023-01-01T00:00:00Z"}],"#,
+        1,
+    );
+    stream.send(message(&with_peer)).unwrap();
+    while !matches!(next(&mut events).await, Event::Map(_)) {}
+    let told = |secs, byte| tailcfg::PeerChange {
+        node_id: 2,
+        disco_key: Some(keys::DiscoPublic::from_bytes([byte; 32])),
+        online: Some(false),
+        last_seen: Some(tailcfg::go::GoTime::from_unix_secs(secs)),
+        ..tailcfg::PeerChange::default()
+    };
+    // The second is older than what the server knows, the third newer than the first.
+    client.learn(told(1_700_000_000, 7));
+    client.learn(told(1_600_000_000, 8));
+    client.learn(told(1_700_000_001, 9));
+    let mut keys = Vec::new();
+    while keys.len() < 2 {
+        if let Event::Map(change) = next(&mut events).await {
+            let peer = change.map().peers.iter().next().unwrap();
+            keys.push(peer.disco.as_bytes()[0]);
+        }
+    }
+    assert_eq!(keys, [7, 9]);
 }
