@@ -33,7 +33,7 @@ pub(crate) fn router(brain: &BrainHandle, metrics: &Arc<UserMetrics>) -> C2nRout
     });
     router.route("", "/debug/component-logging", |request| async move {
         let component = request.value("component").unwrap_or_default();
-        json_line(&json!({ "Error": format!("not built: logging of component {component:?}") }))
+        json_line(&json!({ "Error": crate::api::no_component_logging(&component) }))
     });
     // Compat: what the originals answer where they have nothing to answer with.
     for path in [

@@ -5,18 +5,25 @@ use std::time::Duration;
 
 use backend::{ClientId, ControlEffect, ControlEvent, Event, Registered};
 use control::{Client, ClientConfig, LoginRequest, MapParams};
-use dataplane::{Engine, PingKind, PingRequest};
+use dataplane::Engine;
+use ipn::PingResult;
 use keys::DiscoPublic;
 use metrics::UserMetrics;
 use rt::Task;
 use tokio::sync::{Notify as Signal, mpsc, watch};
 use transport::Dialer;
 
+use crate::api;
 use crate::brain::BrainHandle;
 use crate::engine_runner::Endpoints;
 
 /// How long the end of a node may wait for its logout.
 const LAST_LOGOUT: Duration = Duration::from_secs(5);
+
+/// How long a ping that the control server asks for may take.
+const PING_LIMIT: Duration = Duration::from_secs(10);
+/// There are four kinds of pings; whoever asks for more in one request means no good.
+const KINDS_MAX: usize = 4;
 
 /// The brain's hand on the control client.
 pub(crate) struct ControlRunner {
@@ -295,7 +302,7 @@ impl Reporter {
         let (brain, engine, client) =
             (self.brain.clone(), self.engine.clone(), self.client.clone());
         let pings = async move {
-            for kind in request.types.split(',') {
+            for kind in request.types.split(',').take(KINDS_MAX) {
                 let response = ping(&brain, &engine, &request, kind).await;
                 let Some(client) = client.upgrade() else {
                     return;
@@ -309,55 +316,41 @@ impl Reporter {
     }
 }
 
+/// What a ping of this kind comes to, for the control server.
 async fn ping(
     brain: &BrainHandle,
     engine: &Engine,
     request: &tailcfg::PingRequest,
     kind: &str,
 ) -> tailcfg::PingResponse {
-    let mut response = tailcfg::PingResponse {
+    let failed = |err: String| PingResult {
+        ip: request.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        err,
+        ..PingResult::default()
+    };
+    let result = match (api::ping::kind_of(kind), request.ip) {
+        (Err(problem), _) => failed(problem),
+        (_, None) => failed("no matching peer".to_owned()),
+        (Ok(known), Some(ip)) => {
+            let pinged = api::ping::result(brain, engine, ip, known, 0);
+            match tokio::time::timeout(PING_LIMIT, pinged).await {
+                Ok(Some(result)) => result,
+                Ok(None) | Err(_) => failed("timeout".to_owned()),
+            }
+        }
+    };
+    tailcfg::PingResponse {
         kind: kind.into(),
-        ..tailcfg::PingResponse::default()
-    };
-    let kind = match kind {
-        "disco" => PingKind::Disco,
-        "TSMP" => PingKind::Tsmp,
-        "ICMP" => PingKind::Icmp,
-        other => {
-            response.err = format!("not built: ping type {other:?}");
-            return response;
-        }
-    };
-    let snapshot = brain.snapshot();
-    let found = request.ip.and_then(|ip| {
-        let peer = snapshot.netmap.as_ref()?.by_ip(ip)?;
-        Some((ip, peer))
-    });
-    let Some((address, peer)) = found else {
-        response.err = "no matching peer".into();
-        return response;
-    };
-    response.ip = address.to_string();
-    response.node_name = peer.name.split('.').next().unwrap_or_default().to_owned();
-    match engine
-        .ping(PingRequest {
-            peer: peer.id,
-            address,
-            kind,
-            size: 0,
-        })
-        .await
-    {
-        Ok(pong) => {
-            response.latency_seconds = pong.latency.as_secs_f64();
-            response.endpoint = pong
-                .endpoint
-                .map(|endpoint| endpoint.to_string())
-                .unwrap_or_default();
-            response.derp_region_id = pong.derp_region.into();
-            response.peer_api_port = pong.peerapi_port;
-        }
-        Err(error) => response.err = error.to_string(),
+        ip: result.ip,
+        node_ip: result.node_ip,
+        node_name: result.node_name,
+        err: result.err,
+        latency_seconds: result.latency_seconds,
+        endpoint: result.endpoint,
+        peer_relay: result.peer_relay,
+        derp_region_id: result.derp_region_id,
+        derp_region_code: result.derp_region_code,
+        peer_api_port: result.peer_api_port,
+        is_local_ip: result.is_local_ip,
     }
-    response
 }

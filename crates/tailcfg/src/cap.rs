@@ -30,6 +30,8 @@ pub const SILENT_DISCO: &str = "silent-disco";
 pub const DISABLE_UPNP: &str = "debug-disable-upnp";
 /// Node: nothing but TCP to port 443.
 pub const ONLY_TCP_443: &str = "only-tcp-443";
+/// Node: one route for all IPv4 addresses of peers.
+pub const ONE_CGNAT: &str = "one-cgnat?v=true";
 /// Node: the network's display name is the argument.
 pub const TAILNET_DISPLAY_NAME: &str = "tailnet-display-name";
 

@@ -7,6 +7,7 @@ use ipn::Prefs;
 use ipnet::IpNet;
 use netmap::NetMap;
 use packet::addr::{CGNAT, ULA, is_tailscale_ip};
+use tailcfg::cap;
 
 use super::routes::Routes;
 
@@ -27,7 +28,11 @@ pub(crate) fn router(map: &NetMap, prefs: &Prefs, peers: &Routes) -> RouterConfi
             cgnat.push(route);
         }
     }
-    if cgnat.len() > MAX_SINGLE_ROUTES {
+    let max = match map.self_node.has_cap(cap::ONE_CGNAT) {
+        true => 1,
+        false => MAX_SINGLE_ROUTES,
+    };
+    if cgnat.len() > max {
         routes.insert(IpNet::V4(CGNAT));
     } else {
         routes.extend(cgnat);

@@ -79,6 +79,31 @@ fn subnets_and_exits_only_on_request() {
 }
 
 #[test]
+fn one_route_for_all_peers_where_the_server_wants_it() {
+    let mut world = World::new();
+    world.bring_up("node1", 1);
+    for (wanted, peers, route) in [
+        (true, 2, "100.64.0.0/10"),
+        (false, 2, "100.64.0.3/32"),
+        (true, 1, "100.64.0.2/32"),
+    ] {
+        let change = world.map("node1", 1, |own, map| {
+            if wanted {
+                own.cap_map.insert(tailcfg::cap::ONE_CGNAT.to_owned(), None);
+            }
+            for id in 2..2 + peers {
+                map.peers.insert(peer(id, &[]));
+            }
+        });
+        world.control(ControlEvent::NetMap(change));
+        let os = world.router.clone().unwrap().routes;
+        let tailnet: IpNet = "100.64.0.0/10".parse().unwrap();
+        assert!(os.contains(&route.parse().unwrap()), "{os:?}");
+        assert_eq!(os.contains(&tailnet), route == "100.64.0.0/10");
+    }
+}
+
+#[test]
 fn an_exit_node_that_is_unknown_blocks_instead_of_leaking() {
     let mut world = world_with(&[]);
     world.edit(|edit| {

@@ -1,6 +1,6 @@
 //! What LocalAPI clients get: from the snapshot, from the engine that knows, or from the brain.
 
-mod ping;
+pub(crate) mod ping;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -137,15 +137,10 @@ impl Api {
                     Err(error) => Err(ApiError::failed(error.to_string())),
                 }
             }
-            Request::ComponentDebugLogging { component } => {
-                let error = match component.as_str() {
-                    "magicsock" | "sockstats" | "syspolicy" => {
-                        format!("not built: debug logging of component {component:?}")
-                    }
-                    _ => format!("unknown component {component:?}"),
-                };
-                Reply::json(&BTreeMap::from([("Error", error)]))
-            }
+            Request::ComponentDebugLogging { component } => Reply::json(&BTreeMap::from([(
+                "Error",
+                no_component_logging(&component),
+            )])),
             Request::Metrics | Request::UserMetrics => {
                 Ok(Reply::Text(self.metrics.to_prometheus()))
             }
@@ -314,5 +309,15 @@ impl Api {
             other => return bad(format!("unknown action {other:?}")),
         }
         Ok(Reply::Text("done\n".into()))
+    }
+}
+
+/// Why a component's debug logging cannot be turned on.
+pub(crate) fn no_component_logging(component: &str) -> String {
+    match component {
+        "magicsock" | "sockstats" | "syspolicy" => {
+            format!("not built: debug logging of component {component:?}")
+        }
+        _ => format!("unknown component {component:?}"),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use dataplane::{PingError, PingKind, PingRequest, Pong};
+use dataplane::{Engine, PingError, PingKind, PingRequest, Pong};
 use ipn::PingResult;
 use localapi::{ApiError, Reply};
 use netmap::{NetMap, Peer};
 
 use super::Api;
+use crate::brain::BrainHandle;
 
 pub(super) async fn ping(
     api: &Api,
@@ -15,34 +16,54 @@ pub(super) async fn ping(
     kind: &str,
     size: usize,
 ) -> Result<Reply, ApiError> {
-    let kind = match kind {
-        "disco" => PingKind::Disco,
-        "TSMP" => PingKind::Tsmp,
-        "ICMP" => PingKind::Icmp,
-        "peerapi" => return Err(ApiError::failed_object("not built: peerapi ping")),
-        other => {
-            return Err(ApiError::failed_object(format!(
-                "unknown ping type {other:?}"
-            )));
-        }
-    };
+    let kind = kind_of(kind).map_err(ApiError::failed_object)?;
+    match result(&api.brain, &api.engine, ip, kind, size).await {
+        Some(result) => Reply::json(&result),
+        // Compat: a ping without an answer stays open until the client, which has its own limit, hangs up.
+        None => std::future::pending().await,
+    }
+}
+
+/// A kind of ping by its name.
+pub(crate) fn kind_of(name: &str) -> Result<PingKind, String> {
+    match name {
+        "disco" => Ok(PingKind::Disco),
+        "TSMP" => Ok(PingKind::Tsmp),
+        "ICMP" => Ok(PingKind::Icmp),
+        "peerapi" => Err("not built: peerapi ping".to_owned()),
+        other => Err(format!("unknown ping type {other:?}")),
+    }
+}
+
+/// What a ping comes to; `None` if nobody answers.
+pub(crate) async fn result(
+    brain: &BrainHandle,
+    engine: &Engine,
+    ip: IpAddr,
+    kind: PingKind,
+    size: usize,
+) -> Option<PingResult> {
     let mut result = PingResult {
         ip: ip.to_string(),
         ..PingResult::default()
     };
-    let snapshot = api.brain.snapshot();
+    let failed = |mut result: PingResult, error: &str| {
+        result.err = error.into();
+        Some(result)
+    };
+    let snapshot = brain.snapshot();
     let Some(netmap) = &snapshot.netmap else {
-        return answer(result, "no netmap");
+        return failed(result, "no netmap");
     };
     if netmap.self_node.ips().any(|own| own == ip) {
         result.is_local_ip = true;
-        return answer(result, &format!("{ip} is local Tailscale IP"));
+        return failed(result, &format!("{ip} is local Tailscale IP"));
     }
     let Some(peer) = owner(netmap, ip) else {
-        return answer(result, "no matching peer");
+        return failed(result, "no matching peer");
     };
     if peer.expired {
-        return answer(result, "peer's node key has expired");
+        return failed(result, "peer's node key has expired");
     }
     result.node_ip = peer
         .ips()
@@ -56,20 +77,14 @@ pub(super) async fn ping(
         kind,
         size,
     };
-    match api.engine.ping(request).await {
+    match engine.ping(request).await {
         Ok(pong) => {
             fill(&mut result, netmap, &pong);
-            Reply::json(&result)
+            Some(result)
         }
-        // Compat: a ping without an answer stays open until the client, which has its own limit, hangs up.
-        Err(PingError::TimedOut) => std::future::pending().await,
-        Err(error) => answer(result, &error.to_string()),
+        Err(PingError::TimedOut) => None,
+        Err(error) => failed(result, &error.to_string()),
     }
-}
-
-fn answer(mut result: PingResult, error: &str) -> Result<Reply, ApiError> {
-    result.err = error.into();
-    Reply::json(&result)
 }
 
 /// The peer with this address, or the one that routes it.

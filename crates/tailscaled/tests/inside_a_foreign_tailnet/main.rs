@@ -12,6 +12,7 @@ mod common;
 mod local;
 mod logins;
 mod paths;
+mod questions;
 
 use common::*;
 
