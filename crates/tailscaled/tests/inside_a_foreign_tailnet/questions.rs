@@ -15,10 +15,10 @@ struct Asked {
     nodes: BTreeMap<&'static str, (i64, String)>,
     _control: controlserver::Server,
     _daemons: [Daemon; 2],
-    _relay: originals::GoDerper,
+    _relay: originals::Derper,
 }
 
-fn derp_map(relay: &originals::GoDerper) -> DerpMap {
+fn derp_map(relay: &originals::Derper) -> DerpMap {
     let node = DerpNode {
         name: "900a".into(),
         region_id: 900,
