@@ -366,7 +366,8 @@ fn every_field_of_a_patch() {
     type Look = fn(&Peer) -> String;
     let key = r#""nodekey:0101010101010101010101010101010101010101010101010101010101010101""#;
     let disco = r#""discokey:0101010101010101010101010101010101010101010101010101010101010101""#;
-    let rows: &[(&str, Look, &[(&str, Option<&str>)])] = &[
+    type Values<'a> = &'a [(&'a str, Option<&'a str>)];
+    let rows: &[(&str, Look, Values<'_>)] = &[
         ("NodeID", |peer| peer.id.0.to_string(), &[]),
         (
             "DERPRegion",
