@@ -113,6 +113,16 @@ fn word(word: &str, before: &str) -> String {
     if is_date || is_time {
         return "T".to_owned();
     }
+    // Ports of peer APIs are derived from addresses, unless somebody has them already.
+    if word.len() == 5 && is_number(word) {
+        return "P".to_owned();
+    }
+    if let Some((address, port)) = word.rsplit_once(':')
+        && (address.starts_with("http://100.64.") || address.starts_with("http://[fd7a:"))
+        && is_number(port)
+    {
+        return format!("{address}:P");
+    }
     let is_profile =
         word.len() == 4 && word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if is_profile {
@@ -176,7 +186,8 @@ mod tests {
         let text = "pong from b (100.64.0.2, 1234) via DERP(test) in 12ms\n\
                     \t\"TxBytes\": 12,\n\"Key\": \"nodekey:00ff\",\n\
                     visit http://127.0.0.1:4711/register/abc-_1\n\
-                    active; relay \"test\", tx 5 rx 6\n";
+                    active; relay \"test\", tx 5 rx 6\n\
+                    at http://100.64.0.1:36467 in 1.5s (100.64.0.1, 36467)\n";
         assert_eq!(
             lines(text),
             [
@@ -185,6 +196,7 @@ mod tests {
                 "\"Key\": \"nodekey:...\",",
                 "visit http://127.0.0.1:P/register/...",
                 "active; relay \"test\", tx N rx N",
+                "at http://100.64.0.1:P in N (100.64.0.1, P)",
             ]
         );
     }
