@@ -168,9 +168,9 @@ impl Backend {
             Event::Engine(event) => self.handle_engine(event, &at),
             Event::Stored { key, failure } => self.handle_stored(key, failure, &at),
             Event::Applied { target, failures } => self.handle_applied(target, &failures, &at),
-            Event::Link { up } => {
-                self.link_up = up;
-            }
+            Event::Drifted(Target::Router) => self.asked.router.asked = None,
+            Event::Drifted(Target::Dns) => self.asked.dns.asked = None,
+            Event::Link { up } => self.link_up = up,
             Event::Store(trouble) => self.health.facts.store_trouble = trouble,
             Event::PeerApi { port_v4, port_v6 } => {
                 self.peerapi_ports = (port_v4, port_v6);

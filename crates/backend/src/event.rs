@@ -45,6 +45,8 @@ pub enum Event {
         /// What could not be done; empty if all is well.
         failures: Vec<String>,
     },
+    /// Somebody else changed what was applied: it must be applied again.
+    Drifted(Target),
     /// Whether any link but loopback is up.
     Link {
         /// Whether any is.

@@ -6,6 +6,7 @@
 mod command;
 mod direct;
 mod guard;
+mod hostside;
 mod inbound;
 mod knock;
 mod outbound;
@@ -32,6 +33,7 @@ use wireguard::{Context, Gate, Identity, IndexTable};
 
 use crate::EngineEvent;
 use crate::core::guard::Guard;
+use crate::core::hostside::HostSide;
 use crate::core::pings::Pings;
 use crate::core::relays::RelayStates;
 use crate::core::stack::Stack;
@@ -40,6 +42,10 @@ use crate::core::tunnel::Tunnel;
 use crate::link::Batch;
 use crate::sockets::Outgoing;
 use crate::streams::FlowHub;
+use crate::tun::ToHost;
+
+/// The tunnel's MTU without a device that says otherwise.
+const DEFAULT_MTU: usize = 1280;
 
 /// Something that the engine's surroundings must do.
 #[derive(Debug)]
@@ -61,6 +67,8 @@ pub(crate) enum Effect {
     Push { link: LinkId, batch: Batch },
     /// Send datagrams.
     Send(Outgoing),
+    /// Give packets to the host.
+    ToHost(ToHost),
     /// Bind new sockets.
     Rebind,
     /// Tell the brain.
@@ -91,6 +99,10 @@ pub(crate) struct Core {
     tunnels: BTreeMap<PeerId, Tunnel>,
     timers: BTreeSet<(Instant, PeerId)>,
     stack: Stack,
+    /// The way to the host, if there is one.
+    host: Option<HostSide>,
+    /// The longest packet inside the tunnel: padding must not make one longer.
+    mtu: usize,
     pings: Pings,
     next_ping: u64,
     /// Pings of our own, to peers that do not answer a handshake.
@@ -127,6 +139,8 @@ impl Core {
             tunnels: BTreeMap::new(),
             timers: BTreeSet::new(),
             stack: Stack::new(hub),
+            host: None,
+            mtu: DEFAULT_MTU,
             pings: Pings::default(),
             next_ping: 0,
             probes: BTreeMap::new(),
@@ -193,6 +207,7 @@ impl Core {
             self.push(link, batch);
         }
         self.flush_direct();
+        self.flush_to_host();
         std::mem::take(&mut self.effects)
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::{LinkState, PeerConfig, UdpBinder, Waker};
+use host::{LinkState, PeerConfig, Tun, UdpBinder, Waker};
 use keys::{DiscoPublic, NodePrivate};
 use magicsock::{BoundPorts, LinkId};
 use metrics::{DropReason, UserMetrics};
@@ -21,6 +21,7 @@ use crate::probe::Prober;
 use crate::relays::Relays;
 use crate::sockets::Sockets;
 use crate::streams::{Dialer, FlowHub, IncomingFlows};
+use crate::tun::Device;
 use crate::{EngineEvent, EngineStatus, Firewall, Network, PingError, PingRequest, Pong};
 
 /// Events that wait for a slow listener.
@@ -32,6 +33,8 @@ const EVENT_RETRY: Duration = Duration::from_secs(1);
 
 /// What the engine needs of the world.
 pub struct EngineConfig {
+    /// The device through which the host sends and receives; without one, packets for us end in a stack of our own.
+    pub tun: Option<Box<dyn Tun>>,
     /// Makes the UDP sockets.
     pub udp: Arc<dyn UdpBinder>,
     /// Which UDP port is preferred; 0 for any.
@@ -75,17 +78,25 @@ impl Events {
 
 impl Engine {
     /// Starts the engine's thread. Must be called inside the async runtime, which carries the relay links.
-    pub fn start(config: EngineConfig) -> io::Result<(Self, Events, IncomingFlows)> {
+    pub fn start(mut config: EngineConfig) -> io::Result<(Self, Events, IncomingFlows)> {
         let mailbox = Arc::new(Mailbox::default());
         let (hub, dialer, incoming) = FlowHub::new(waker(&mailbox));
-        let core = Core::new(config.metrics.clone(), hub, Box::new(OsRng), clocks());
+        let mut core = Core::new(config.metrics.clone(), hub, Box::new(OsRng), clocks());
+        let tun = config.tun.take();
+        if let Some(tun) = &tun {
+            core.use_tun(tun.mtu());
+        }
         let disco = core.disco_key();
         let (events, receiver) = mpsc::channel(EVENTS);
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let sockets = Sockets::new(config.udp.clone(), config.port, mailbox.clone());
+        let device = tun
+            .map(|tun| Device::start(tun, mailbox.clone()))
+            .transpose()?;
         let shell = Shell {
             core,
             config,
+            device,
             sockets,
             mailbox: mailbox.clone(),
             links: BTreeMap::new(),
@@ -205,6 +216,7 @@ fn clocks() -> Clocks {
 struct Shell {
     core: Core,
     config: EngineConfig,
+    device: Option<Device>,
     sockets: Sockets,
     mailbox: Arc<Mailbox>,
     links: BTreeMap<LinkId, Link>,
@@ -238,6 +250,12 @@ impl Shell {
             }
             for datagrams in inbox.datagrams.drain(..) {
                 self.core.handle_datagrams(datagrams);
+            }
+            for packets in inbox.from_host.drain(..) {
+                self.core.handle_from_host(&packets);
+            }
+            if let Some(error) = inbox.tun_lost.take() {
+                self.tell(EngineEvent::TunLost(error));
             }
             for effect in self.core.run(self.is_congested()) {
                 match effect {
@@ -320,6 +338,14 @@ impl Shell {
                 if let Some(addr) = flushed.unreachable {
                     self.core.handle_unreachable(addr);
                 }
+            }
+            Effect::ToHost(packets) => {
+                let lost = match &self.device {
+                    Some(device) => device.write(&packets),
+                    None => packets.packets().count() as u64,
+                };
+                let inbound = &self.config.metrics.inbound;
+                inbound.count_dropped(DropReason::Error, lost);
             }
             Effect::Rebind => self.bind(),
             Effect::Event(event) => self.tell(event),

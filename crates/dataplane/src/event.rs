@@ -39,6 +39,8 @@ pub enum EngineEvent {
     Udp4Unbound(bool),
     /// We may be reached at these addresses, and no others. Control must be told.
     Endpoints(Vec<Endpoint>),
+    /// The TUN device can be used no more. Nothing passes between host and tailnet until the engine is started again.
+    TunLost(String),
     /// A peer told us its disco key inside the tunnel (TSMP). The network map decides whether to believe it.
     DiscoAdvertised {
         /// Whose packet it was.
@@ -56,6 +58,7 @@ impl EngineEvent {
             | (Self::DerpLinks { .. }, Self::DerpLinks { .. })
             | (Self::Endpoints(_), Self::Endpoints(_))
             | (Self::Udp4Unbound(_), Self::Udp4Unbound(_))
+            | (Self::TunLost(_), Self::TunLost(_))
             | (Self::NetInfo(_), Self::NetInfo(_)) => true,
             (Self::DerpConnected { region: a, .. }, Self::DerpConnected { region: b, .. })
             | (Self::DerpTrouble { region: a, .. }, Self::DerpTrouble { region: b, .. }) => a == b,

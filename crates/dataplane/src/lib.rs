@@ -14,11 +14,13 @@ mod link;
 mod mailbox;
 mod network;
 mod ping;
+mod pool;
 mod probe;
 mod relays;
 mod sockets;
 mod status;
 mod streams;
+mod tun;
 
 pub use engine::{Engine, EngineConfig, Events};
 pub use event::{EngineEvent, NetInfo};

@@ -10,15 +10,19 @@ use crate::core::Command;
 use crate::link::LinkEvent;
 use crate::probe::ProbeAnswer;
 use crate::sockets::Datagrams;
+use crate::tun::FromHost;
 
 /// Everything that arrived since the thread last looked. Commands come from our own process and are few; packets are
-/// bounded by the credit that each link has (see [`crate::link`]) and the buffers that each socket has, probe answers by the
-/// probes asked for.
+/// bounded by the credit that each link has (see [`crate::link`]) and the buffers that sockets and device have, probe answers
+/// by the probes asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) commands: VecDeque<Command>,
     pub(crate) links: VecDeque<(LinkId, LinkEvent)>,
     pub(crate) datagrams: VecDeque<Datagrams>,
+    pub(crate) from_host: VecDeque<FromHost>,
+    /// Why the TUN device can be read no more.
+    pub(crate) tun_lost: Option<String>,
     pub(crate) probes: VecDeque<ProbeAnswer>,
     /// Something that the thread polls by itself has changed.
     pub(crate) woken: bool,
@@ -31,6 +35,8 @@ impl Inbox {
         self.commands.is_empty()
             && self.links.is_empty()
             && self.datagrams.is_empty()
+            && self.from_host.is_empty()
+            && self.tun_lost.is_none()
             && self.probes.is_empty()
             && !self.woken
             && !self.closed

@@ -5,8 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use host::{Batch, Ecn, UdpBinder, UdpRx, UdpSocket, UdpTx, Until};
 use magicsock::BoundPorts;
 
 use crate::mailbox::Mailbox;
+use crate::pool::Pool;
 
 /// Bytes of one buffer: room for a datagram of any size behind a good number of usual ones.
 const BUFFER_LEN: usize = 192 << 10;
@@ -31,7 +31,7 @@ const TRAIN_LEN: usize = 65_000;
 pub(crate) struct Datagrams {
     pub(crate) bytes: Vec<u8>,
     pub(crate) trains: Batch<UdpRx>,
-    pool: Option<Arc<Pool>>,
+    pool: Option<Arc<Pool<UdpRx>>>,
 }
 
 impl Datagrams {
@@ -56,69 +56,22 @@ impl Datagrams {
 impl Drop for Datagrams {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
-            let (bytes, mut trains) = (
-                std::mem::take(&mut self.bytes),
-                std::mem::take(&mut self.trains),
-            );
-            trains.clear();
-            pool.give((bytes, trains));
+            let bytes = std::mem::take(&mut self.bytes);
+            pool.give((bytes, std::mem::take(&mut self.trains)));
         }
-    }
-}
-
-type Buffer = (Vec<u8>, Batch<UdpRx>);
-
-#[derive(Debug, Default)]
-struct Pool {
-    free: Mutex<Vec<Buffer>>,
-    given: Condvar,
-    closed: AtomicBool,
-}
-
-impl Pool {
-    fn new() -> Arc<Self> {
-        let buffers = (0..BUFFERS).map(|_| (vec![0; BUFFER_LEN], Batch::new()));
-        Arc::new(Self {
-            free: Mutex::new(buffers.collect()),
-            ..Self::default()
-        })
-    }
-
-    /// Waits for a buffer; `None` once the pool is closed.
-    fn take(&self) -> Option<Buffer> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_closed = || self.closed.load(Ordering::Acquire);
-        let mut free = self
-            .given
-            .wait_while(free, |free| free.is_empty() && !is_closed())
-            .unwrap_or_else(PoisonError::into_inner);
-        free.pop().filter(|_| !is_closed())
-    }
-
-    fn give(&self, buffer: Buffer) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.push(buffer);
-        self.given.notify_one();
-    }
-
-    fn close(&self) {
-        // Under the lock, so that nobody goes to sleep between looking and this.
-        let _free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        self.closed.store(true, Ordering::Release);
-        self.given.notify_all();
     }
 }
 
 /// A bound socket and its reader. Dropping it closes the socket before it returns, so that its port is free.
 struct Bound {
     udp: Arc<dyn UdpSocket>,
-    pool: Arc<Pool>,
+    pool: Arc<Pool<UdpRx>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Bound {
     fn start(udp: Arc<dyn UdpSocket>, mailbox: Arc<Mailbox>) -> io::Result<Self> {
-        let pool = Pool::new();
+        let pool = Pool::new(BUFFERS, BUFFER_LEN);
         let (reading, buffers) = (udp.clone(), pool.clone());
         let reader = std::thread::Builder::new()
             .name("udp reader".to_owned())
@@ -142,7 +95,7 @@ impl Drop for Bound {
     }
 }
 
-fn read(udp: &dyn UdpSocket, pool: &Arc<Pool>, mailbox: &Mailbox) {
+fn read(udp: &dyn UdpSocket, pool: &Arc<Pool<UdpRx>>, mailbox: &Mailbox) {
     while let Some((bytes, trains)) = pool.take() {
         let mut datagrams = Datagrams {
             bytes,

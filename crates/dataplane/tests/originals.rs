@@ -93,6 +93,7 @@ impl Joined {
     fn join(url: String, auth_key: String) -> Self {
         let dialer = Arc::new(transport::Dialer::new(transport::DialConfig::default()));
         let (engine, mut events, incoming) = Engine::start(EngineConfig {
+            tun: None,
             udp: Arc::new(os::udp::PlainBinder),
             port: 0,
             relay_only: true,

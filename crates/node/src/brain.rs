@@ -137,6 +137,7 @@ pub(crate) async fn run(
                 }
             },
             () = timer => event = Some(Event::Timer),
+            () = hands.router.drifted() => event = Some(Event::Drifted(Target::Router)),
         }
     }
     hands.shut_down(&backend).await;

@@ -114,8 +114,14 @@ pub(crate) async fn report(
     engine: Engine,
     brain: BrainHandle,
     endpoints: watch::Sender<Endpoints>,
+    tun_lost: watch::Sender<Option<String>>,
 ) {
     while let Some(event) = events.recv().await {
+        if let dataplane::EngineEvent::TunLost(error) = event {
+            tracing::error!("the TUN device is gone: {error}");
+            tun_lost.send_replace(Some(error));
+            continue;
+        }
         if let dataplane::EngineEvent::Endpoints(found) = event {
             let all = found.iter().map(|found| (found.addr, found.kind as i32));
             endpoints.send_replace(all.collect());
@@ -149,8 +155,8 @@ async fn translate(event: dataplane::EngineEvent, engine: &Engine) -> Vec<Engine
         dataplane::EngineEvent::DiscoAdvertised { peer, key } => {
             vec![EngineEvent::DiscoAdvertised { peer, key }]
         }
-        // Went its own way already.
-        dataplane::EngineEvent::Endpoints(_) => Vec::new(),
+        // Went their own way already.
+        dataplane::EngineEvent::Endpoints(_) | dataplane::EngineEvent::TunLost(_) => Vec::new(),
     }
 }
 

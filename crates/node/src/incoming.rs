@@ -72,6 +72,17 @@ pub(crate) async fn forward_all(mut flows: IncomingFlows, proxy_map: ProxyMap) {
     }
 }
 
+/// Refuses what comes until the engine stops.
+pub(crate) async fn refuse_all(mut flows: IncomingFlows) {
+    while let Some(flow) = flows.recv().await {
+        match flow {
+            Incoming::Tcp(caller) => caller.refuse(),
+            // Whoever sends to nobody hears nothing.
+            Incoming::Udp(caller) => drop(caller),
+        }
+    }
+}
+
 /// Compat: IPv6 callers reach 127.0.0.1 too.
 fn target(local: SocketAddr) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, local.port()).into()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use backend::Backend;
 use dataplane::{Engine, EngineConfig, RelayDialer};
-use host::{DnsConfigurator, LinkMonitor, Router, StateStore, UdpBinder};
+use host::{DnsConfigurator, Egress, LinkMonitor, Router, StateStore, Tun, UdpBinder};
 use metrics::UserMetrics;
 use rt::Task;
 use tailcfg::Hostinfo;
@@ -50,6 +50,10 @@ pub struct Config {
 pub struct HostParts {
     /// Where identity and preferences are kept.
     pub store: Arc<dyn StateStore>,
+    /// The TUN device; `None` is userspace networking.
+    pub tun: Option<Box<dyn Tun>>,
+    /// Keeps our own connections out of the tunnel; without a device there is nothing to be kept out of.
+    pub egress: Option<Arc<dyn Egress>>,
     /// Makes UDP sockets.
     pub udp: Arc<dyn UdpBinder>,
     /// Watches the machine's links.
@@ -104,12 +108,26 @@ pub async fn run(
         tap,
     })?;
     let shutdown = Arc::clone(&node.shutdown);
-    tokio::select! {
-        () = stop => {}
-        () = shutdown.notified() => tracing::info!("a local client asked for the end; shutting down"),
-    }
+    let mut lost = node.tun_lost.clone();
+    let outcome = tokio::select! {
+        () = stop => Ok(()),
+        () = shutdown.notified() => {
+            tracing::info!("a local client asked for the end; shutting down");
+            Ok(())
+        }
+        error = tun_loss(&mut lost) => Err(Error(format!("the TUN device is gone: {error}"))),
+    };
     node.stop().await;
-    Ok(())
+    outcome
+}
+
+/// Resolves when the TUN device is gone: whoever started us must do so again.
+async fn tun_loss(lost: &mut watch::Receiver<Option<String>>) -> String {
+    match lost.wait_for(Option::is_some).await {
+        Ok(error) => error.clone().unwrap_or_default(),
+        // The engine ends with the node.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 struct NodeParts {
@@ -126,6 +144,8 @@ struct NodeParts {
 /// A running node.
 struct Node {
     shutdown: Arc<Signal>,
+    /// Why the TUN device is gone.
+    tun_lost: watch::Receiver<Option<String>>,
     stop_brain: oneshot::Sender<()>,
     brain: Task,
     api: transport::server::Server,
@@ -153,13 +173,17 @@ impl Node {
         for problem in &proxy.problems {
             tracing::warn!("proxy settings: {problem}");
         }
+        let marks_sockets = host.egress.is_some();
         let dialer = Arc::new(Dialer::new(DialConfig {
-            egress: None,
+            egress: host.egress,
             proxy,
         }));
         dialer.set_own_proxies(own_proxies);
         let metrics = Arc::new(UserMetrics::default());
+        let has_tun = host.tun.is_some();
+        let (tun_lost, lost) = watch::channel(None);
         let (engine, events, flows) = Engine::start(EngineConfig {
+            tun: host.tun,
             udp: host.udp,
             port,
             relay_only: is_set("TS_DEBUG_ALWAYS_USE_DERP"),
@@ -192,12 +216,14 @@ impl Node {
             bus: bus.clone(),
         };
         let status = StatusReader {
+            has_tun,
             brain: brain.clone(),
             engine: engine.clone(),
         };
         let dial = UserDial {
             brain: brain.clone(),
-            flows: engine.dialer().clone(),
+            // With a device the kernel knows the ways into the tunnel.
+            flows: (!has_tun).then(|| engine.dialer().clone()),
             system: dialer,
         };
         let feature_host = FeatureHost {
@@ -207,13 +233,18 @@ impl Node {
             log: tap.clone(),
         };
         let mut tasks = registry.start(&feature_host);
-        tasks.push(Task::spawn(
-            "incoming flows",
-            incoming::forward_all(flows, proxy_map.clone()),
-        ));
+        // With a device only what goes to our service addresses ends in our own stack, and no service is built.
+        let forwarded = match has_tun {
+            true => Task::spawn("incoming flows", incoming::refuse_all(flows)),
+            false => Task::spawn(
+                "incoming flows",
+                incoming::forward_all(flows, proxy_map.clone()),
+            ),
+        };
+        tasks.push(forwarded);
         tasks.push(Task::spawn(
             "engine events",
-            engine_runner::report(events, engine.clone(), brain.clone(), endpoints),
+            engine_runner::report(events, engine.clone(), brain.clone(), endpoints, tun_lost),
         ));
         tasks.push(Task::spawn(
             "links",
@@ -221,6 +252,8 @@ impl Node {
         ));
         let shutdown = Arc::new(Signal::new());
         let api = Api {
+            has_tun,
+            marks_sockets,
             brain: brain.clone(),
             bus,
             peer_watchers: PeerWatchers::default(),
@@ -237,6 +270,7 @@ impl Node {
         let (stop_brain, stopped) = oneshot::channel();
         Ok(Self {
             shutdown,
+            tun_lost: lost,
             stop_brain,
             brain: Task::spawn("brain", brain::run(backend, hands, mailbox, stopped)),
             api: localapi::serve(socket, Arc::new(api)),

@@ -10,6 +10,7 @@ use crate::brain::BrainHandle;
 /// Reads the node's status.
 #[derive(Clone)]
 pub(crate) struct StatusReader {
+    pub(crate) has_tun: bool,
     pub(crate) brain: BrainHandle,
     pub(crate) engine: Engine,
 }
@@ -19,7 +20,7 @@ impl StatusReader {
         let engine = self.engine.status().await;
         let snapshot = self.brain.snapshot();
         let facts = backend::status::EngineFacts {
-            tun: false,
+            tun: self.has_tun,
             endpoints: engine.endpoints.clone(),
             peers: engine
                 .peers

@@ -20,7 +20,8 @@ const COMING_UP: Duration = Duration::from_secs(4);
 #[derive(Clone)]
 pub(crate) struct UserDial {
     pub(crate) brain: BrainHandle,
-    pub(crate) flows: dataplane::Dialer,
+    /// Flows through the tunnel of our own; `None` where the kernel knows the way.
+    pub(crate) flows: Option<dataplane::Dialer>,
     pub(crate) system: Arc<Dialer>,
 }
 
@@ -113,27 +114,37 @@ impl UserDial {
 
     async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
         match self.way(host, port).await? {
-            Way::Tunnel(target) => Ok(Box::new(self.flows.tcp(target).await?)),
+            Way::Tunnel(target) => match &self.flows {
+                Some(flows) => Ok(Box::new(flows.tcp(target).await?)),
+                None => Ok(Box::new(tokio::net::TcpStream::connect(target).await?)),
+            },
             Way::System(targets) => Ok(Box::new(self.system.race(&targets).await?)),
         }
     }
 
     async fn open_udp(&self, host: &str, port: u16) -> io::Result<Box<dyn DatagramFlow>> {
         match self.way(host, port).await? {
-            Way::Tunnel(target) => Ok(Box::new(TunnelFlow(self.flows.udp(target).await?))),
+            Way::Tunnel(target) => match &self.flows {
+                Some(flows) => Ok(Box::new(TunnelFlow(flows.udp(target).await?))),
+                None => system_flow(target).await,
+            },
             Way::System(targets) => {
                 let target = *targets.first().ok_or(io::ErrorKind::NotFound)?;
-                let any: IpAddr = match target {
-                    SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-                    SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-                };
-                let socket = tokio::net::UdpSocket::bind((any, 0)).await?;
-                socket.connect(target).await?;
-                let local = socket.local_addr()?;
-                Ok(Box::new(SystemFlow { socket, local }))
+                system_flow(target).await
             }
         }
     }
+}
+
+async fn system_flow(target: SocketAddr) -> io::Result<Box<dyn DatagramFlow>> {
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = tokio::net::UdpSocket::bind((any, 0)).await?;
+    socket.connect(target).await?;
+    let local = socket.local_addr()?;
+    Ok(Box::new(SystemFlow { socket, local }))
 }
 
 impl Dial for UserDial {

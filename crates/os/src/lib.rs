@@ -12,6 +12,8 @@ pub mod logid;
 pub mod netlink;
 pub mod paths;
 pub mod process;
+#[cfg(target_os = "linux")]
+pub mod router;
 pub mod store;
 pub mod tun;
 pub mod udp;

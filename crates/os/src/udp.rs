@@ -23,25 +23,45 @@ pub struct PlainBinder;
 
 impl UdpBinder for PlainBinder {
     fn bind(&self, v6: bool, port: u16) -> io::Result<Arc<dyn UdpSocket>> {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-        let (domain, any): (_, SocketAddr) = if v6 {
-            (socket2::Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into())
-        } else {
-            (socket2::Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into())
-        };
-        let socket =
-            socket2::Socket::new(domain, socket2::Type::DGRAM.nonblocking().cloexec(), None)?;
-        if v6 {
-            socket.set_only_v6(true)?;
-        }
-        grow_buffers(&socket);
-        socket.bind(&any.into())?;
-        Ok(Arc::new(PlainSocket {
-            id: SocketId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
-            socket: socket.into(),
-            wake: Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?),
-        }))
+        bind(v6, port, |_| Ok(()))
     }
+}
+
+/// Binds sockets that stay out of our own tunnel.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Clone, Copy)]
+pub struct MarkedBinder(pub crate::router::Marked);
+
+#[cfg(target_os = "linux")]
+impl UdpBinder for MarkedBinder {
+    fn bind(&self, v6: bool, port: u16) -> io::Result<Arc<dyn UdpSocket>> {
+        bind(v6, port, |socket| self.0.mark_all(socket))
+    }
+}
+
+fn bind(
+    v6: bool,
+    port: u16,
+    prepare: impl FnOnce(&socket2::Socket) -> io::Result<()>,
+) -> io::Result<Arc<dyn UdpSocket>> {
+    static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+    let (domain, any): (_, SocketAddr) = if v6 {
+        (socket2::Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into())
+    } else {
+        (socket2::Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into())
+    };
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM.nonblocking().cloexec(), None)?;
+    if v6 {
+        socket.set_only_v6(true)?;
+    }
+    grow_buffers(&socket);
+    prepare(&socket)?;
+    socket.bind(&any.into())?;
+    Ok(Arc::new(PlainSocket {
+        id: SocketId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+        socket: socket.into(),
+        wake: Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?),
+    }))
 }
 
 /// What arrives while the engine is busy waits in the kernel. Without the right to more, the machine's limit has to do.

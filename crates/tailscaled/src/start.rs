@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use host::{Egress, LinkMonitor, Router, Tun, UdpBinder};
 use node::LogTap;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -49,9 +51,8 @@ pub(crate) fn run(flags: Flags, env: Env<'_>) -> Result<()> {
     }
     let tap = LogTap::default();
     logging::start(flags.verbose, tap.clone());
-    require_userspace(&flags.tun)?;
     if flags.cleanup {
-        // Userspace mode leaves nothing in the system, and no other mode is built.
+        clean_up(&flags.tun);
         return Ok(());
     }
     os::process::forbid_core_dumps();
@@ -83,23 +84,97 @@ fn watch_parent(env: Env<'_>) -> Result<()> {
         .with_context(|| format!("watch TS_PARENT_DEATH_FD {fd}"))
 }
 
-/// `--tun` is a list to be tried in order; of its kinds only userspace networking is built.
-fn require_userspace(tun: &str) -> Result<()> {
+/// How packets get from the host into the tunnel.
+enum Network {
+    /// Through a device of the kernel.
+    Device(os::tun::Device),
+    /// Only by proxies and the like.
+    Userspace,
+}
+
+const USERSPACE: &str = "userspace-networking";
+
+/// `--tun` is a list; the first that works is taken.
+fn open_network(tun: &str, env: Env<'_>) -> Result<Network> {
     if tun.is_empty() {
         bail!("no --tun value specified");
     }
-    let wanted: Vec<&str> = tun.split(',').collect();
-    if !wanted.contains(&"userspace-networking") {
-        bail!(
-            "--tun={tun}: a TUN device is not built yet in this version; use --tun=userspace-networking"
-        );
+    let mut errors = Vec::new();
+    for name in tun.split(',') {
+        match try_network(name, env) {
+            Ok(network) => return Ok(network),
+            Err(error) => {
+                tracing::warn!("--tun={name}: {error:#}");
+                errors.push(format!("{error:#}"));
+            }
+        }
     }
-    if let Some(device) = wanted.iter().find(|name| **name != "userspace-networking") {
-        tracing::warn!(
-            "--tun: a TUN device such as `{device}` is not built yet; using userspace-networking"
-        );
+    bail!("{}", errors.join("\n"))
+}
+
+fn try_network(name: &str, env: Env<'_>) -> Result<Network> {
+    if name == USERSPACE {
+        return Ok(Network::Userspace);
     }
-    Ok(())
+    if name.starts_with("tap:") {
+        bail!("tap is not supported in this build");
+    }
+    let mtu = os::tun::mtu(env("TS_DEBUG_MTU").as_deref());
+    match os::tun::open(name, mtu) {
+        Ok(device) => Ok(Network::Device(device)),
+        Err(error) => {
+            for line in os::tun::diagnose(&error) {
+                tracing::info!("{line}");
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Undoes what an earlier process has left behind. Nothing that fails here is an error of ours.
+fn clean_up(tun: &str) {
+    for name in tun.split(',').filter(|name| *name != USERSPACE) {
+        for failure in os::router::cleanup(name).failures {
+            tracing::warn!("cleanup: {failure}");
+        }
+    }
+}
+
+/// What depends on how packets get into the tunnel.
+struct NetworkParts {
+    tun: Option<Box<dyn Tun>>,
+    egress: Option<Arc<dyn Egress>>,
+    udp: Arc<dyn UdpBinder>,
+    links: Box<dyn LinkMonitor>,
+    router: Box<dyn Router>,
+}
+
+fn network_parts(network: Network) -> Result<NetworkParts> {
+    let name = match &network {
+        Network::Device(device) => Some(device.name().to_owned()),
+        Network::Userspace => None,
+    };
+    let links = os::links::Monitor::start(name).context("watch the network links")?;
+    Ok(match network {
+        Network::Userspace => NetworkParts {
+            tun: None,
+            egress: None,
+            udp: Arc::new(os::udp::PlainBinder),
+            links: Box::new(links),
+            router: Box::new(os::userspace::Untouched),
+        },
+        Network::Device(device) => {
+            let marked = os::router::Marked::probe();
+            let router = os::router::LinuxRouter::new(device.name()).context("creating router")?;
+            NetworkParts {
+                egress: Some(Arc::new(marked)),
+                udp: Arc::new(os::udp::MarkedBinder(marked)),
+                links: Box::new(links),
+                router: Box::new(router),
+                tun: Some(Box::new(device)),
+            }
+        }
+    })
 }
 
 async fn serve(
@@ -120,8 +195,9 @@ async fn serve(
     let mut hostinfo = os::facts::hostinfo(env);
     hostinfo.ipn_version = ipn::version::LONG.into();
     hostinfo.backend_log_id = log_id.public().into();
-    hostinfo.userspace = Some(true);
-    hostinfo.userspace_router = Some(true);
+    let parts = network_parts(open_network(&flags.tun, env)?)?;
+    hostinfo.userspace = Some(parts.tun.is_none());
+    hostinfo.userspace_router = Some(parts.tun.is_none());
     hostinfo.no_logs_no_support = no_logs;
     let config = node::Config {
         socket: PathBuf::from(&flags.socket),
@@ -133,9 +209,12 @@ async fn serve(
     };
     let host = node::HostParts {
         store,
-        udp: std::sync::Arc::new(os::udp::PlainBinder),
-        links: Box::new(os::links::Monitor::start(None).context("watch the network links")?),
-        router: Box::new(os::userspace::Untouched),
+        tun: parts.tun,
+        egress: parts.egress,
+        udp: parts.udp,
+        links: parts.links,
+        router: parts.router,
+        // The system's resolver is left alone also where there is a device.
         dns: Box::new(os::userspace::Untouched),
         hostinfo,
         uid_of: Box::new(os::process::uid_of),
@@ -176,16 +255,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tun_device_is_refused_and_a_fall_back_is_taken() {
+    fn the_first_kind_of_network_that_works_is_taken() {
+        let open = |tun| open_network(tun, &|_| None);
+        let text = |tun| open(tun).err().map(|error| error.to_string());
+        assert_eq!(text(""), Some("no --tun value specified".into()));
+        assert!(matches!(
+            open("userspace-networking"),
+            Ok(Network::Userspace)
+        ));
+        // No kernel makes a device with such a name, whoever asks.
+        assert!(matches!(
+            open("tap:x,a-name-of-19-letters,userspace-networking"),
+            Ok(Network::Userspace)
+        ));
+        let error = text("tap:x,a-name-of-19-letters").unwrap();
         assert!(
-            require_userspace("tailscale0")
-                .unwrap_err()
-                .to_string()
-                .contains("not built")
+            error.contains("tap is not supported in this build\n"),
+            "{error}"
         );
-        assert!(require_userspace("").is_err());
-        assert!(require_userspace("userspace-networking").is_ok());
-        assert!(require_userspace("tailscale0,userspace-networking").is_ok());
+        assert!(
+            error.contains("tstun.New(\"a-name-of-19-letters\"): "),
+            "{error}"
+        );
     }
 
     #[test]

@@ -85,7 +85,9 @@ impl Core {
         if let Some(peers) = network.peers {
             self.set_peers(peers);
         }
-        self.stack.net.set_addresses(&network.self_addresses);
+        if self.host.is_none() {
+            self.stack.net.set_addresses(&network.self_addresses);
+        }
         self.self_addresses = network.self_addresses;
         self.set_firewall(network.firewall);
         self.guard.peerapi_v4 = network.peerapi_port_v4;

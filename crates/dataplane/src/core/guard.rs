@@ -48,6 +48,14 @@ impl Guard {
         }
     }
 
+    /// Judges a packet from the host to a peer, and remembers its flow. Without a filter there is no network yet.
+    pub(crate) fn judge_out(&self, view: &IpView<'_>, jailed: bool) -> Verdict {
+        match self.filter_for(jailed) {
+            Some(filter) => filter.judge_out(view),
+            None => Verdict::Drop(filter::DropReason::NoRule),
+        }
+    }
+
     /// Whether a refusal by this filter is for shields.
     pub(crate) fn is_shields_up(&self, jailed: bool) -> bool {
         self.filter_for(jailed)

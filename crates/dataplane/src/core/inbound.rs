@@ -290,7 +290,7 @@ impl Core {
     }
 
     /// Our own disco inside the tunnel would be a loop.
-    fn is_own_disco(&self, view: &IpView<'_>) -> bool {
+    pub(super) fn is_own_disco(&self, view: &IpView<'_>) -> bool {
         view.is(Proto::UDP)
             && disco::Envelope::parse(view.payload())
                 .is_some_and(|envelope| envelope.sender == self.magic.disco_key())
@@ -318,9 +318,13 @@ impl Core {
         self.metrics.inbound.count_dropped(reason, 1);
     }
 
-    /// Hands a packet to our own stack.
+    /// Hands a packet to the host, or to our own stack.
     fn deliver(&mut self, view: &IpView<'_>) {
-        self.stack.net.handle_packet(view.bytes(), self.clocks.now);
+        if self.host.is_some() {
+            self.to_host(view.bytes());
+        } else {
+            self.stack.net.handle_packet(view.bytes(), self.clocks.now);
+        }
     }
 }
 

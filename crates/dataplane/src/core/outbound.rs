@@ -15,9 +15,6 @@ use super::direct::path_of;
 use super::{Core, Effect};
 use crate::link::Batch;
 
-/// The tunnel's MTU: padding must not make a packet longer.
-const MTU: usize = 1280;
-
 impl Core {
     /// Sends an IP packet to whoever its destination is routed to.
     pub(super) fn send_ip(&mut self, packet: &[u8]) {
@@ -106,8 +103,8 @@ impl Core {
         session: &Session,
         packet: &[u8],
     ) -> Result<(usize, bool), SealError> {
-        let start = self.outgoing.bytes.len();
-        let sealed = session.seal(self.clocks.now, packet, MTU, &mut self.outgoing.bytes);
+        let (start, mtu) = (self.outgoing.bytes.len(), self.mtu);
+        let sealed = session.seal(self.clocks.now, packet, mtu, &mut self.outgoing.bytes);
         match sealed {
             Ok(look) => {
                 let len = self.outgoing.finish(to, start);
@@ -130,11 +127,11 @@ impl Core {
         session: &Session,
         packet: &[u8],
     ) -> Result<(usize, bool), SealError> {
-        let now = self.clocks.now;
+        let (now, mtu) = (self.clocks.now, self.mtu);
         let batch = self.batch(relay.link);
         let frame = batch.begin(&relay.to);
         let start = batch.frames.len();
-        match session.seal(now, packet, MTU, &mut batch.frames) {
+        match session.seal(now, packet, mtu, &mut batch.frames) {
             Ok(look) => {
                 let len = batch.finish(frame);
                 if let Some(to) = direct

@@ -3,6 +3,7 @@
 use host::Instant;
 use netstack::{Config, Netstack};
 use packet::IpView;
+use packet::addr::is_service_ip;
 
 use super::Core;
 use crate::streams::FlowHub;
@@ -73,6 +74,9 @@ impl Core {
         let Ok(view) = IpView::parse(packet) else {
             return self.drop_out(1);
         };
+        if self.host.is_some() && is_service_ip(view.src()) {
+            return self.to_host(packet);
+        }
         let Some(peer) = self.table.route(view.dst()) else {
             return self.drop_out(1);
         };

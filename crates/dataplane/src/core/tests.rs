@@ -1,3 +1,4 @@
+mod device;
 mod direct;
 mod tunnels;
 mod world;

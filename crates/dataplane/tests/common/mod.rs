@@ -133,6 +133,7 @@ fn start() -> Node {
     let dialer = Arc::new(Dialer::new(DialConfig::default()));
     let relays = RelayDialer::new(dialer, DerpDialOptions::default());
     let config = EngineConfig {
+        tun: None,
         udp: Arc::new(os::udp::PlainBinder),
         port: 0,
         relay_only: true,

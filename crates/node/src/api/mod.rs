@@ -35,6 +35,8 @@ pub(crate) struct Api {
     pub(crate) engine: Engine,
     pub(crate) status: StatusReader,
     pub(crate) dial: UserDial,
+    pub(crate) has_tun: bool,
+    pub(crate) marks_sockets: bool,
     pub(crate) proxy_map: ProxyMap,
     pub(crate) log: LogTap,
     pub(crate) metrics: Arc<UserMetrics>,
@@ -147,12 +149,15 @@ impl Api {
             Request::PeerById(id) => self.peer_by_id(id),
             Request::UserProfile(id) => self.user_profile(id),
             Request::BugReport { note } => Ok(self.bug_report(&note)),
-            // Userspace mode forwards by itself.
+            // Userspace mode forwards by itself, and with a device nothing is forwarded yet.
             Request::CheckIpForwarding | Request::CheckUdpGroForwarding => {
                 Reply::json(&BTreeMap::from([("Warning", "")]))
             }
-            // Compat: without a tunnel device the originals say so whatever their sockets do, and we have none.
-            Request::CheckSoMarkInUse => Reply::json(&BTreeMap::from([("UseSOMark", true)])),
+            // Compat: without a tunnel device the originals say so whatever their sockets do.
+            Request::CheckSoMarkInUse => {
+                let marked = self.marks_sockets || !self.has_tun;
+                Reply::json(&BTreeMap::from([("UseSOMark", marked)]))
+            }
             Request::Debug { action, body } => self.debug(&action, &body).await,
         }
     }

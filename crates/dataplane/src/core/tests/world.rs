@@ -22,6 +22,7 @@ use crate::core::{Clocks, Command, Core, Effect};
 use crate::link::{LinkEvent, Packets};
 use crate::sockets::{Datagrams, Outgoing};
 use crate::streams::{Dialer, FlowHub, IncomingFlows};
+use crate::tun::FromHost;
 use crate::{EngineEvent, EngineStatus, Firewall, Network, PingError, PingKind, PingRequest, Pong};
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -39,6 +40,8 @@ pub(crate) struct Node {
     link: Option<(LinkId, bool)>,
     pub(crate) network: Network,
     pub(crate) flows: Arc<Flows>,
+    /// What came out of its TUN device.
+    pub(crate) to_host: Vec<Vec<u8>>,
 }
 
 enum Happens {
@@ -132,6 +135,7 @@ impl World {
             link: None,
             network: Network::default(),
             flows: Arc::new(Flows::new()),
+            to_host: Vec::new(),
         };
         if node < self.nodes.len() {
             self.nodes[node] = made;
@@ -269,6 +273,22 @@ impl World {
         self.settle(node);
     }
 
+    /// Gives the node a TUN device.
+    pub(crate) fn use_tun(&mut self, node: usize) {
+        self.nodes[node].core.use_tun(1280);
+        self.configure(node);
+    }
+
+    /// Has the host behind the node's TUN device send a packet.
+    pub(crate) fn send_from_host(&mut self, node: usize, packet: &[u8]) {
+        let clocks = self.clocks();
+        self.nodes[node].core.set_clocks(clocks);
+        self.nodes[node]
+            .core
+            .handle_from_host(&FromHost::of(packet));
+        self.settle(node);
+    }
+
     /// Has the node send any bytes through its tunnel.
     pub(crate) fn send_raw(&mut self, node: usize, to: usize, packet: &[u8]) {
         let clocks = self.clocks();
@@ -393,6 +413,10 @@ impl World {
             }
             Effect::CloseLink { .. } => self.nodes[node].link = None,
             Effect::NotePreferred { .. } | Effect::CheckLinks | Effect::Rebind => {}
+            Effect::ToHost(packets) => {
+                let packets = packets.packets().map(<[u8]>::to_vec);
+                self.nodes[node].to_host.extend(packets);
+            }
             Effect::Send(outgoing) => self.send_datagrams(node, &outgoing),
             Effect::Push { batch, .. } => self.relay(node, &batch.frames),
             Effect::Event(event) => self.nodes[node].events.push(event),

@@ -1,0 +1,422 @@
+//! What to do, from what is there and what is wanted.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use host::RouterConfig;
+use ipnet::IpNet;
+use packet::addr::is_tailscale_ip;
+
+use super::{BYPASS_MARK, MARK_MASK, RULE_BASE, TABLE};
+use crate::netlink::route::{Action, TABLE_DEFAULT, TABLE_MAIN, THROW, UNICAST, set_link_up};
+use crate::netlink::{Address, Request, Route, Rule};
+
+/// What the kernel has.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Have {
+    /// The device's number; `None` if there is no device.
+    pub(super) link: Option<u32>,
+    /// Whether it is up.
+    pub(super) is_up: bool,
+    /// Whether it can have IPv6 addresses.
+    pub(super) v6: bool,
+    /// Its addresses.
+    pub(super) addresses: Vec<IpNet>,
+    /// All routes of our table.
+    pub(super) routes: Vec<Route>,
+    /// All rules.
+    pub(super) rules: Vec<Rule>,
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Want {
+    addresses: BTreeSet<IpNet>,
+    routes: BTreeSet<IpNet>,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Set the device up.
+    LinkUp(u32),
+    /// Give the device an address.
+    AddAddress(Address),
+    /// Take an address from the device.
+    RemoveAddress(Address),
+    /// Add or replace a route.
+    AddRoute(Route),
+    /// Remove a route.
+    RemoveRoute(Route),
+    /// Add a rule.
+    AddRule(Rule),
+    /// Remove a rule.
+    RemoveRule(Rule),
+}
+
+impl Want {
+    /// Nothing of ours.
+    pub(super) fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// What the brain wants.
+    pub(super) fn from_config(config: &RouterConfig) -> Self {
+        Self {
+            addresses: config.addresses.iter().copied().collect(),
+            routes: config.routes.iter().map(IpNet::trunc).collect(),
+        }
+    }
+
+    /// Whether anything is wanted.
+    pub(super) fn is_on(&self) -> bool {
+        *self != Self::nothing()
+    }
+}
+
+/// Our rules of one family, in order of priority.
+///
+/// What our own sockets send is marked, and finds its way as if we were not there, or none; all else asks our table
+/// first.
+fn rules(v6: bool) -> [Rule; 4] {
+    let bypass = Some((BYPASS_MARK, MARK_MASK));
+    let rule = |offset, mark, action| Rule {
+        v6,
+        priority: RULE_BASE + offset,
+        mark,
+        action,
+    };
+    [
+        rule(10, bypass, Action::Lookup(TABLE_MAIN)),
+        rule(30, bypass, Action::Lookup(TABLE_DEFAULT)),
+        rule(50, bypass, Action::Unreachable),
+        rule(70, None, Action::Lookup(TABLE)),
+    ]
+}
+
+/// Whether a rule is ours, or of an earlier version of us, or of the original's: at one of our priorities, and doing what ours
+/// does there.
+fn is_our_rule(rule: &Rule) -> bool {
+    rules(rule.v6)
+        .iter()
+        .any(|own| own.priority == rule.priority && own.action == rule.action)
+}
+
+/// The steps from `have` to `want`. What is new is added before what is old is removed: with its last address a device loses
+/// its routes.
+pub(super) fn plan(have: &Have, want: &Want) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let is_on = want.is_on();
+    let usable = |net: &&IpNet| have.v6 || net.addr().is_ipv4();
+    let wanted_rules: Vec<Rule> = [false, true]
+        .into_iter()
+        .filter(|v6| is_on && (!v6 || have.v6))
+        .flat_map(rules)
+        .collect();
+    if let Some(link) = have.link {
+        if is_on && !have.is_up {
+            steps.push(Step::LinkUp(link));
+        }
+        let own = |net: IpNet| Address { link, net };
+        let addresses = want.addresses.iter().filter(usable);
+        steps.extend(
+            addresses
+                .filter(|net| !have.addresses.contains(net))
+                .map(|net| Step::AddAddress(own(*net))),
+        );
+    }
+    steps.extend(
+        wanted_rules
+            .iter()
+            .filter(|rule| !have.rules.contains(rule))
+            .map(|rule| Step::AddRule(*rule)),
+    );
+    if let Some(link) = have.link {
+        let routes = want.routes.iter().filter(usable).map(|to| route(link, *to));
+        steps.extend(
+            routes
+                // The kernel shows a metric of its own for IPv6.
+                .filter(|new| !have.routes.iter().any(|old| leads_same_way(old, new)))
+                .map(Step::AddRoute),
+        );
+    }
+    steps.extend(
+        have.routes
+            .iter()
+            .filter(|old| is_our_route(old, have.link))
+            .filter(|old| {
+                !want.routes.iter().filter(usable).any(|to| {
+                    have.link
+                        .is_some_and(|link| leads_same_way(old, &route(link, *to)))
+                })
+            })
+            .map(|old| Step::RemoveRoute(*old)),
+    );
+    steps.extend(
+        have.rules
+            .iter()
+            .filter(|rule| is_our_rule(rule) && !wanted_rules.contains(rule))
+            .map(|rule| Step::RemoveRule(*rule)),
+    );
+    if let Some(link) = have.link {
+        let foreign = have
+            .addresses
+            .iter()
+            .filter(|net| is_tailscale_ip(net.addr()) && !want.addresses.contains(net));
+        steps.extend(foreign.map(|net| Step::RemoveAddress(Address { link, net: *net })));
+    }
+    steps
+}
+
+fn route(link: u32, to: IpNet) -> Route {
+    Route {
+        to,
+        table: TABLE,
+        kind: UNICAST,
+        link: Some(link),
+        gateway: None,
+        metric: 0,
+    }
+}
+
+fn leads_same_way(old: &Route, new: &Route) -> bool {
+    (old.to, old.kind, old.link) == (new.to, new.kind, new.link)
+}
+
+/// Of our table: what leads to our device, and exceptions, which lead to none.
+fn is_our_route(route: &Route, link: Option<u32>) -> bool {
+    match route.kind {
+        THROW => route.link.is_none(),
+        _ => link.is_some() && route.link == link,
+    }
+}
+
+impl Step {
+    /// How the kernel is asked to do it.
+    pub(super) fn request(&self) -> Request {
+        match self {
+            Self::LinkUp(link) => set_link_up(*link, true),
+            Self::AddAddress(address) => address.add(),
+            Self::RemoveAddress(address) => address.remove(),
+            Self::AddRoute(route) => route.add(),
+            Self::RemoveRoute(route) => route.remove(),
+            Self::AddRule(rule) => rule.add(),
+            Self::RemoveRule(rule) => rule.remove(),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = |rule: &Rule| if rule.v6 { "IPv6" } else { "IPv4" };
+        match self {
+            Self::LinkUp(_) => f.write_str("set the TUN device up"),
+            Self::AddAddress(address) => write!(f, "add the address {}", address.net),
+            Self::RemoveAddress(address) => write!(f, "remove the address {}", address.net),
+            Self::AddRoute(route) => write!(f, "add the route to {}", route.to),
+            Self::RemoveRoute(route) => write!(f, "remove the route to {}", route.to),
+            Self::AddRule(rule) => write!(f, "add the {} rule {}", family(rule), rule.priority),
+            Self::RemoveRule(rule) => {
+                write!(f, "remove the {} rule {}", family(rule), rule.priority)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LINK: u32 = 7;
+
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn want(addresses: &[&str], routes: &[&str]) -> Want {
+        Want::from_config(&RouterConfig {
+            addresses: nets(addresses),
+            routes: nets(routes),
+        })
+    }
+
+    fn empty() -> Have {
+        Have {
+            link: Some(LINK),
+            v6: true,
+            ..Have::default()
+        }
+    }
+
+    /// What a kernel does.
+    fn carry_out(have: &mut Have, steps: &[Step]) {
+        for step in steps {
+            match *step {
+                Step::LinkUp(_) => have.is_up = true,
+                Step::AddAddress(address) => have.addresses.push(address.net),
+                Step::RemoveAddress(address) => have.addresses.retain(|net| *net != address.net),
+                Step::AddRoute(mut route) => {
+                    // As the kernel does.
+                    route.metric = if route.to.addr().is_ipv6() { 1024 } else { 0 };
+                    have.routes.push(route);
+                }
+                Step::RemoveRoute(route) => have.routes.retain(|old| *old != route),
+                Step::AddRule(rule) => have.rules.push(rule),
+                Step::RemoveRule(rule) => have.rules.retain(|old| *old != rule),
+            }
+        }
+    }
+
+    fn texts(steps: &[Step]) -> Vec<String> {
+        steps.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn from_nothing() {
+        let steps = plan(
+            &empty(),
+            &want(
+                &["100.64.0.1/32", "fd7a:115c:a1e0::1/128"],
+                &["100.64.0.2/32"],
+            ),
+        );
+        assert_eq!(
+            texts(&steps),
+            [
+                "set the TUN device up",
+                "add the address 100.64.0.1/32",
+                "add the address fd7a:115c:a1e0::1/128",
+                "add the IPv4 rule 5210",
+                "add the IPv4 rule 5230",
+                "add the IPv4 rule 5250",
+                "add the IPv4 rule 5270",
+                "add the IPv6 rule 5210",
+                "add the IPv6 rule 5230",
+                "add the IPv6 rule 5250",
+                "add the IPv6 rule 5270",
+                "add the route to 100.64.0.2/32",
+            ]
+        );
+    }
+
+    #[test]
+    fn without_ipv6() {
+        let have = Have {
+            v6: false,
+            ..empty()
+        };
+        let want = want(
+            &["100.64.0.1/32", "fd7a:115c:a1e0::1/128"],
+            &["100.64.0.2/32", "fd7a:115c:a1e0::/48"],
+        );
+        let steps = texts(&plan(&have, &want));
+        assert!(
+            !steps
+                .iter()
+                .any(|step| step.contains("IPv6") || step.contains("fd7a")),
+            "{steps:?}"
+        );
+    }
+
+    #[test]
+    fn another_address_comes_before_the_old_one_goes() {
+        let mut have = empty();
+        let steps = plan(&have, &want(&["100.64.0.1/32"], &["100.64.0.9/32"]));
+        carry_out(&mut have, &steps);
+        let steps = plan(&have, &want(&["100.64.0.2/32"], &["100.64.0.8/32"]));
+        assert_eq!(
+            texts(&steps),
+            [
+                "add the address 100.64.0.2/32",
+                "add the route to 100.64.0.8/32",
+                "remove the route to 100.64.0.9/32",
+                "remove the address 100.64.0.1/32",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_ours_stays() {
+        let foreign_route = Route {
+            link: Some(3),
+            ..route(LINK, "10.0.0.0/8".parse().unwrap())
+        };
+        let foreign_rule = Rule {
+            v6: false,
+            priority: 5205,
+            mark: None,
+            action: Action::Lookup(77),
+        };
+        let same_place = Rule {
+            priority: 5270,
+            ..foreign_rule
+        };
+        let have = Have {
+            addresses: nets(&["192.0.2.1/24"]),
+            routes: vec![foreign_route],
+            rules: vec![foreign_rule, same_place],
+            ..empty()
+        };
+        assert_eq!(plan(&have, &Want::nothing()), []);
+    }
+
+    #[test]
+    fn leftovers_of_a_killed_process_go() {
+        let mut have = empty();
+        let steps = plan(&have, &want(&["100.64.0.1/32"], &["100.64.0.9/32"]));
+        carry_out(&mut have, &steps);
+        // The device went with the process, and its routes with the device.
+        have.link = None;
+        have.addresses.clear();
+        have.routes = vec![Route {
+            kind: THROW,
+            link: None,
+            ..route(LINK, "127.0.0.0/8".parse().unwrap())
+        }];
+        let steps = plan(&have, &Want::nothing());
+        assert_eq!(steps.len(), 1 + 8, "{:?}", texts(&steps));
+        carry_out(&mut have, &steps);
+        assert!(have.rules.is_empty() && have.routes.is_empty());
+    }
+
+    fn configs() -> impl Strategy<Value = Want> {
+        let ip = prop_oneof![
+            (1u8..5).prop_map(|n| format!("100.64.0.{n}/32")),
+            (1u8..5).prop_map(|n| format!("fd7a:115c:a1e0::{n}/128")),
+        ];
+        let net = prop_oneof![
+            (1u8..9).prop_map(|n| format!("100.64.0.{n}/32")),
+            (1u8..4).prop_map(|n| format!("10.{n}.0.0/16")),
+            Just("0.0.0.0/0".to_owned()),
+            Just("::/0".to_owned()),
+        ];
+        let set = |text| prop::collection::vec(text, 0..4);
+        (set(ip.boxed()), set(net.boxed())).prop_map(|(addresses, routes)| {
+            let borrowed =
+                |all: &[String]| nets(&all.iter().map(String::as_str).collect::<Vec<_>>());
+            Want::from_config(&RouterConfig {
+                addresses: borrowed(&addresses),
+                routes: borrowed(&routes),
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_way_leads_to_what_is_wanted(wants in prop::collection::vec(configs(), 1..6)) {
+            let mut have = empty();
+            for want in &wants {
+                let steps = plan(&have, want);
+                carry_out(&mut have, &steps);
+                prop_assert_eq!(plan(&have, want), [], "one round is enough");
+                let addresses: BTreeSet<IpNet> = have.addresses.iter().copied().collect();
+                prop_assert_eq!(&addresses, &want.addresses);
+                let routes: BTreeSet<IpNet> = have.routes.iter().map(|route| route.to).collect();
+                prop_assert_eq!(&routes, &want.routes);
+                prop_assert_eq!(have.rules.len(), if want.is_on() { 8 } else { 0 });
+            }
+        }
+    }
+}
