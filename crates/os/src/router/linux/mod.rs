@@ -55,7 +55,12 @@ impl LinuxRouter {
     fn reconcile(&mut self, want: &Want) -> Applied {
         let outcome = Netlink::open(Protocol::Route).and_then(|mut netlink| {
             let have = read(&mut netlink, &self.device)?;
-            Ok(carry_out(&mut netlink, plan(&have, want)))
+            let mut applied = carry_out(&mut netlink, plan(&have, want));
+            if want.is_on() && have.link.is_none() {
+                let missing = format!("there is no device `{}`", self.device);
+                applied.failures.push(missing);
+            }
+            Ok(applied)
         });
         // What we have just done ourselves is not somebody else's doing.
         self.watch.forget();

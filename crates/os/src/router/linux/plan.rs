@@ -106,7 +106,7 @@ fn is_our_rule(rule: &Rule) -> bool {
 /// its routes.
 pub(super) fn plan(have: &Have, want: &Want) -> Vec<Step> {
     let mut steps = Vec::new();
-    let is_on = want.is_on();
+    let is_on = want.is_on() && have.link.is_some();
     let usable = |net: &&IpNet| have.v6 || net.addr().is_ipv4();
     let wanted_rules: Vec<Rule> = [false, true]
         .into_iter()

@@ -1,0 +1,28 @@
+//! Device, router and monitor against a real kernel, in network namespaces that the tests make. Needs root.
+
+#[cfg(target_os = "linux")]
+mod device;
+#[cfg(target_os = "linux")]
+mod links;
+#[cfg(target_os = "linux")]
+mod router;
+
+/// Runs a test on a thread in a network namespace of its own, inside a runtime.
+#[cfg(target_os = "linux")]
+fn in_namespace(name: &str, test: impl AsyncFnOnce() + Send + 'static) {
+    let name = name.to_owned();
+    let thread = std::thread::spawn(move || {
+        if let Err(error) = sys::namespace::enter_new_network() {
+            println!("SKIP {name}: only root can make network namespaces ({error})");
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(test());
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}

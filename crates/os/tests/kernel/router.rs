@@ -1,0 +1,239 @@
+use std::time::Duration;
+
+use host::{Router as _, RouterConfig};
+use ipnet::IpNet;
+use os::netlink::route::{Action, TABLE_MAIN, THROW, UNICAST};
+use os::netlink::{Address, Netlink, Protocol, Route, Rule};
+use os::router::LinuxRouter;
+
+use crate::in_namespace;
+
+fn netlink() -> Netlink {
+    Netlink::open(Protocol::Route).unwrap()
+}
+
+fn config(addresses: &[&str], routes: &[&str]) -> RouterConfig {
+    let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    RouterConfig {
+        addresses: nets(addresses),
+        routes: nets(routes),
+    }
+}
+
+fn full() -> RouterConfig {
+    config(
+        &["100.64.0.1/32", "fd7a:115c:a1e0::1/128"],
+        &["100.64.0.2/32", "10.7.0.0/16", "fd7a:115c:a1e0::/48"],
+    )
+}
+
+/// Addresses of the device, destinations of table 52, priorities of rules.
+fn seen() -> (Vec<IpNet>, Vec<IpNet>, Vec<u32>) {
+    let mut netlink = netlink();
+    let link = netlink.link_named("tst0").unwrap().map(|link| link.index);
+    let mut addresses: Vec<IpNet> = netlink
+        .addresses()
+        .unwrap()
+        .into_iter()
+        .filter(|address| Some(address.link) == link)
+        .map(|address| address.net)
+        .filter(|net| !net.to_string().starts_with("fe80"))
+        .collect();
+    addresses.sort();
+    let routes = netlink.routes().unwrap();
+    let mut routes: Vec<IpNet> = routes
+        .into_iter()
+        .filter(|route| route.table == 52)
+        .map(|route| route.to)
+        .collect();
+    routes.sort();
+    let rules = netlink.rules().unwrap();
+    let ours = rules
+        .iter()
+        .map(|rule| rule.priority)
+        .filter(|priority| (5200..5300).contains(priority));
+    let mut rules: Vec<u32> = ours.collect();
+    rules.sort_unstable();
+    (addresses, routes, rules)
+}
+
+fn sorted(mut nets: Vec<IpNet>) -> Vec<IpNet> {
+    nets.sort();
+    nets
+}
+
+fn assert_set(want: &RouterConfig) {
+    let rules = [5210, 5210, 5230, 5230, 5250, 5250, 5270, 5270];
+    let wanted = (
+        sorted(want.addresses.clone()),
+        sorted(want.routes.clone()),
+        rules.to_vec(),
+    );
+    assert_eq!(seen(), wanted);
+}
+
+#[test]
+fn what_is_wanted_is_what_the_kernel_has() {
+    in_namespace("what_is_wanted_is_what_the_kernel_has", async || {
+        let _device = os::tun::open("tst0", 1280).unwrap();
+        let mut router = LinuxRouter::new("tst0").unwrap();
+        for want in [
+            full(),
+            full(),
+            config(&["100.64.0.9/32"], &["100.64.0.3/32", "0.0.0.0/0", "::/0"]),
+            full(),
+        ] {
+            assert_eq!(router.apply(&want).failures, Vec::<String>::new());
+            assert_set(&want);
+        }
+        assert_eq!(
+            router.apply(&RouterConfig::default()).failures,
+            Vec::<String>::new()
+        );
+        assert_eq!(seen(), (vec![], vec![], vec![]));
+        router.apply(&full());
+        assert_eq!(router.cleanup().failures, Vec::<String>::new());
+        assert_eq!(seen(), (vec![], vec![], vec![]));
+    });
+}
+
+#[test]
+fn rules_are_as_the_originals() {
+    in_namespace("rules_are_as_the_originals", async || {
+        let _device = os::tun::open("tst0", 1280).unwrap();
+        let mut router = LinuxRouter::new("tst0").unwrap();
+        router.apply(&full());
+        let mark = Some((0x80000, 0xff0000));
+        for v6 in [false, true] {
+            let ours: Vec<(u32, Option<(u32, u32)>, Action)> = netlink()
+                .rules()
+                .unwrap()
+                .iter()
+                .filter(|rule| rule.v6 == v6 && (5200..5300).contains(&rule.priority))
+                .map(|rule| (rule.priority, rule.mark, rule.action))
+                .collect();
+            assert_eq!(
+                ours,
+                [
+                    (5210, mark, Action::Lookup(254)),
+                    (5230, mark, Action::Lookup(253)),
+                    (5250, mark, Action::Unreachable),
+                    (5270, None, Action::Lookup(52)),
+                ]
+            );
+        }
+    });
+}
+
+#[test]
+fn leftovers_are_removed_and_the_property_of_others_is_not() {
+    in_namespace(
+        "leftovers_are_removed_and_the_property_of_others_is_not",
+        async || {
+            let mut kernel = netlink();
+            let foreign_rule = Rule {
+                v6: false,
+                priority: 5205,
+                mark: None,
+                action: Action::Lookup(TABLE_MAIN),
+            };
+            kernel.request(foreign_rule.add()).unwrap();
+            let _other = os::tun::open("other0", 1280).unwrap();
+            let other = kernel.link_named("other0").unwrap().unwrap().index;
+            kernel
+                .request(os::netlink::route::set_link_up(other, true))
+                .unwrap();
+            let route = |to: &str, table, kind, link| Route {
+                to: to.parse().unwrap(),
+                table,
+                kind,
+                link,
+                gateway: None,
+                metric: 0,
+            };
+            let foreign_route = route("192.0.2.0/24", 52, UNICAST, Some(other));
+            kernel.request(foreign_route.add()).unwrap();
+            // As after a kill: rules and exceptions outlive the device.
+            {
+                let _device = os::tun::open("tst0", 1280).unwrap();
+                LinuxRouter::new("tst0").unwrap().apply(&full());
+            }
+            kernel
+                .request(route("127.0.0.0/8", 52, THROW, None).add())
+                .unwrap();
+            assert_eq!(os::router::cleanup("tst0").failures, Vec::<String>::new());
+            assert_eq!(seen(), (vec![], vec![foreign_route.to], vec![5205]));
+            // A device that outlived its process, with an address of another login and one of somebody else's.
+            let _device = os::tun::open("tst0", 1280).unwrap();
+            let link = kernel.link_named("tst0").unwrap().unwrap().index;
+            for net in ["100.99.0.1/32", "192.0.2.9/32"] {
+                let net = net.parse().unwrap();
+                kernel.request(Address { link, net }.add()).unwrap();
+            }
+            let mut router = LinuxRouter::new("tst0").unwrap();
+            router.apply(&config(&["100.64.0.1/32"], &[]));
+            let wanted = ["100.64.0.1/32", "192.0.2.9/32"].map(|net| net.parse().unwrap());
+            assert_eq!(seen().0, wanted);
+        },
+    );
+}
+
+#[test]
+fn what_somebody_else_removes_is_noticed_and_comes_back() {
+    in_namespace(
+        "what_somebody_else_removes_is_noticed_and_comes_back",
+        async || {
+            let _device = os::tun::open("tst0", 1280).unwrap();
+            let mut router = LinuxRouter::new("tst0").unwrap();
+            let mut kernel = netlink();
+            let link = kernel.link_named("tst0").unwrap().unwrap().index;
+            router.apply(&full());
+            let own = tokio::time::timeout(Duration::from_secs(1), router.drifted());
+            assert!(own.await.is_err(), "what we do ourselves is no drift");
+
+            let rules = kernel.rules().unwrap();
+            for rule in rules.iter().filter(|rule| rule.v6 && rule.priority == 5270) {
+                kernel.request(rule.remove()).unwrap();
+            }
+            router.drifted().await;
+            router.apply(&full());
+            assert_set(&full());
+
+            let net = "100.64.0.1/32".parse().unwrap();
+            kernel.request(Address { link, net }.remove()).unwrap();
+            router.drifted().await;
+            router.apply(&full());
+            assert_set(&full());
+        },
+    );
+}
+
+#[test]
+fn without_ipv6_the_rest_works() {
+    in_namespace("without_ipv6_the_rest_works", async || {
+        // Narrower than IPv6 allows: the kernel gives the device none.
+        let _device = os::tun::open("tst0", 1000).unwrap();
+        let mut router = LinuxRouter::new("tst0").unwrap();
+        assert_eq!(router.apply(&full()).failures, Vec::<String>::new());
+        let (addresses, routes, rules) = seen();
+        assert_eq!((addresses.len(), routes.len(), rules.len()), (1, 2, 4));
+    });
+}
+
+#[test]
+fn ten_thousand_routes() {
+    in_namespace("ten_thousand_routes", async || {
+        let _device = os::tun::open("tst0", 1280).unwrap();
+        let mut router = LinuxRouter::new("tst0").unwrap();
+        let routes = (0..10_000u32).map(|n| {
+            let ip = std::net::Ipv4Addr::from_bits(u32::from_be_bytes([100, 65, 0, 0]) + n);
+            IpNet::from(std::net::IpAddr::from(ip))
+        });
+        let want = RouterConfig {
+            addresses: config(&["100.64.0.1/32"], &[]).addresses,
+            routes: routes.collect(),
+        };
+        assert_eq!(router.apply(&want).failures, Vec::<String>::new());
+        assert_eq!(seen().1, want.routes);
+    });
+}
