@@ -32,7 +32,10 @@ fn main() -> ExitCode {
             }
         };
     }
-    let outcome = runtime.block_on(lab::run(&options, stopped()));
+    let outcome = match options.tun {
+        true => lab::run_in_namespaces(&options, stopped()),
+        false => runtime.block_on(lab::run(&options, stopped())),
+    };
     if options.json {
         let report = outcome
             .as_ref()

@@ -6,8 +6,10 @@ use clap::{Parser, Subcommand};
 
 use crate::admin::AdminOptions;
 use crate::chaos::ChaosOptions;
+use crate::netns::Nat;
 
-/// A whole tailnet on this machine: control server, relay and nodes on loopback, without root.
+/// A whole tailnet on this machine: control server, relay and nodes on loopback, without root; or, with --tun, each node in a
+/// network of its own.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "lab", version, about, args_conflicts_with_subcommands = true)]
 pub struct Options {
@@ -26,6 +28,21 @@ pub struct Options {
     /// Keep all traffic on the relay, even where a direct path exists
     #[arg(long)]
     pub relay_only: bool,
+
+    /// Give each node a network namespace with a TUN device, behind a NAT. Needs root
+    #[arg(long)]
+    pub tun: bool,
+
+    /// What stands between the nodes and the internet: one kind for all, or one for each, with commas between. A path that is
+    /// not of the expected kind (direct or relayed) is a failure
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_delimiter = ',',
+        requires = "tun",
+        default_value = "none"
+    )]
+    pub nat: Vec<Nat>,
 
     /// Keep state and logs in this directory, made with mode 0700, and go on from what is there
     #[arg(long, value_name = "DIR")]

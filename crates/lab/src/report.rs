@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::Tailnet;
+use crate::netns::Nat;
 
 /// What came of one round.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -27,6 +28,12 @@ pub struct Pair {
     pub direct: bool,
     /// Round trip through the tunnel, in milliseconds.
     pub rtt_ms: f64,
+    /// What stands before the sender, where each node has a network of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_nat: Option<Nat>,
+    /// What stands before the receiver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_nat: Option<Nat>,
     /// Throughput of the transfer, in megabits (10^6) per second.
     pub mbit_per_s: f64,
 }
@@ -55,8 +62,12 @@ impl Voice {
 
     pub(crate) fn pair(&self, pair: &Pair) {
         let path = if pair.direct { "direct" } else { "relayed" };
+        let nats = match (pair.from_nat, pair.to_nat) {
+            (Some(from), Some(to)) => format!(" ({from} → {to})"),
+            _ => String::new(),
+        };
         self.step(&format!(
-            "{} → {}: {path}, {:.1} ms, {:.0} Mbit/s, checksums match",
+            "{} → {}{nats}: {path}, {:.1} ms, {:.0} Mbit/s, checksums match",
             pair.from, pair.to, pair.rtt_ms, pair.mbit_per_s
         ));
     }
@@ -113,12 +124,16 @@ impl Voice {
         }
         if let [first, second, ..] = tailnet.nodes() {
             println!("  {}", first.cli_line(&format!("ping {}", second.name())));
-            println!("  python3 -m http.server 8000 --bind 127.0.0.1 &");
-            println!(
-                "  curl --socks5-hostname {} http://{}:8000/",
-                first.proxy(),
-                second.name()
-            );
+            if let Some(proxy) = first.proxy() {
+                println!("  python3 -m http.server 8000 --bind 127.0.0.1 &");
+                println!(
+                    "  curl --socks5-hostname {proxy} http://{}:8000/",
+                    second.name()
+                );
+            }
+            if let Some(pid) = first.pid().filter(|_| first.site().is_some()) {
+                println!("  nsenter --net=/proc/{pid}/ns/net ip address");
+            }
         }
         let end = if tailnet.is_kept() {
             "ends it and keeps the directory"

@@ -1,6 +1,6 @@
 //! Control server, relay and nodes, and the directory that holds all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -16,8 +16,11 @@ use tailcfg::{DerpMap, DerpNode, DerpRegion};
 
 use crate::Options;
 use crate::child::{Daemon, Lifeline};
+use crate::netns::{Site, World};
 
 pub(crate) const REGION: i32 = 900;
+/// The TUN device's name at each site.
+const DEVICE: &str = "tailscale0";
 const PING_TRIES: usize = 20;
 const POLL_EVERY: Duration = Duration::from_millis(100);
 
@@ -61,12 +64,19 @@ pub struct Tailnet {
     lifeline: Lifeline,
     wanted: u16,
     relay_only: bool,
+    /// The networks of nodes that are still to be started; without any, all is on loopback.
+    sites: VecDeque<Site>,
     nodes: Vec<Node>,
 }
 
 impl Tailnet {
-    /// Starts control server and relay; nodes come with [`start_nodes`](Self::start_nodes).
-    pub async fn start(options: &Options) -> Result<Self> {
+    /// Starts control server and relay; nodes come with [`start_nodes`](Self::start_nodes), each at one of the `sites`, or all
+    /// on loopback if there are none.
+    pub async fn start(options: &Options, sites: Vec<Site>) -> Result<Self> {
+        let ip = match sites.is_empty() {
+            true => Ipv4Addr::LOCALHOST,
+            false => World::SERVERS[0],
+        };
         let programs = match options.control_only {
             true => None,
             false => Some(Programs::beside_us()?),
@@ -75,13 +85,13 @@ impl Tailnet {
         let (relay, derp_map) = match &options.derp_map {
             Some(file) => (None, read_derp_map(file)?),
             None => {
-                let relay = start_relay().await.context("start the relay")?;
+                let relay = start_relay_at(ip).await.context("start the relay")?;
                 let map = derp_map(&relay);
                 (Some(relay), map)
             }
         };
         let control = controlserver::Server::start(controlserver::Config {
-            listen: control_address(&dir),
+            listen: control_address(&dir, ip),
             state: Some(dir.path.join("control.json")),
             admin_socket: Some(dir.path.join("admin.sock")),
             domain: "lab.test".into(),
@@ -111,6 +121,7 @@ impl Tailnet {
             lifeline: Lifeline::new().context("make the lifeline")?,
             wanted: options.nodes,
             relay_only: options.relay_only,
+            sites: sites.into(),
             nodes: Vec::new(),
         })
     }
@@ -130,29 +141,48 @@ impl Tailnet {
         Ok(())
     }
 
-    async fn start_node(&self, name: &str) -> Result<Node> {
+    async fn start_node(&mut self, name: &str) -> Result<Node> {
+        let place = match self.sites.pop_front() {
+            Some(site) => Place::Site(Box::new(site)),
+            None => Place::Loopback {
+                proxy: free_address().context("find a free port for a proxy")?,
+            },
+        };
         let programs = self.programs.as_ref().context("no programs for nodes")?;
         let dir = self.dir.path.join(name);
         make_private_dir(&dir)?;
-        let proxy = free_address().context("find a free port for a proxy")?;
         let socket = dir.join("tailscaled.sock");
         let log = dir.join("tailscaled.log");
-        let args = [
-            "--tun=userspace-networking".to_owned(),
+        let mut args = vec![
             "--port=0".to_owned(),
             format!("--statedir={}", dir.display()),
             format!("--socket={}", socket.display()),
-            format!("--socks5-server={proxy}"),
-            format!("--outbound-http-proxy-listen={proxy}"),
         ];
+        match &place {
+            Place::Site(_) => args.push(format!("--tun={DEVICE}")),
+            Place::Loopback { proxy } => args.extend([
+                "--tun=userspace-networking".to_owned(),
+                format!("--socks5-server={proxy}"),
+                format!("--outbound-http-proxy-listen={proxy}"),
+            ]),
+        }
         let env = self
             .relay_only
             .then_some(("TS_DEBUG_ALWAYS_USE_DERP", "true"));
-        let daemon = Daemon::start(&programs.tailscaled, &args, &log, env, &self.lifeline)?;
+        let runtime = tokio::runtime::Handle::current();
+        let start = || {
+            let _inside = runtime.enter();
+            Daemon::start(&programs.tailscaled, &args, &log, env, &self.lifeline)
+        };
+        let daemon = match &place {
+            // A process belongs where the thread that starts it is.
+            Place::Site(site) => site.node().run(start)??,
+            Place::Loopback { .. } => start()?,
+        };
         let mut node = Node {
             name: name.to_owned(),
             socket,
-            proxy,
+            place,
             log,
             tailscale: programs.tailscale.clone(),
             daemon,
@@ -219,11 +249,20 @@ impl Tailnet {
 pub struct Node {
     name: String,
     socket: PathBuf,
-    proxy: SocketAddr,
+    place: Place,
     log: PathBuf,
     tailscale: PathBuf,
     daemon: Daemon,
     relay_only: bool,
+}
+
+/// Where a node runs.
+#[derive(Debug)]
+enum Place {
+    /// On loopback, in userspace mode: applications use its proxy.
+    Loopback { proxy: SocketAddr },
+    /// In a network of its own, with a TUN device.
+    Site(Box<Site>),
 }
 
 /// The answer to a ping.
@@ -241,9 +280,26 @@ impl Node {
         &self.name
     }
 
-    /// Its SOCKS5 and HTTP proxy.
-    pub fn proxy(&self) -> SocketAddr {
-        self.proxy
+    /// Its SOCKS5 and HTTP proxy, if it runs in userspace mode.
+    pub fn proxy(&self) -> Option<SocketAddr> {
+        match &self.place {
+            Place::Loopback { proxy } => Some(*proxy),
+            Place::Site(_) => None,
+        }
+    }
+
+    /// Its network, if it has one of its own.
+    pub fn site(&self) -> Option<&Site> {
+        match &self.place {
+            Place::Loopback { .. } => None,
+            Place::Site(site) => Some(site),
+        }
+    }
+
+    /// Whether its path to another node should be direct; `None` where nobody can say.
+    pub(crate) fn expects_direct_path(&self, to: &Self) -> Option<bool> {
+        let (own, other) = (self.site()?.nat(), to.site()?.nat());
+        Some(own.is_direct_with(other) && !self.relay_only)
     }
 
     /// What its daemon says.
@@ -364,7 +420,7 @@ impl Node {
         let address = to.address().await?;
         let tries = match self.relay_only {
             true => 1,
-            false => limit.as_millis() / POLL_EVERY.as_millis(),
+            false => (limit.as_millis() / POLL_EVERY.as_millis()).max(1),
         };
         for _ in 0..tries {
             if self.ping(address).await?.direct {
@@ -390,12 +446,14 @@ impl Node {
 
 /// A relay on loopback with a certificate of its own and STUN beside it.
 pub async fn start_relay() -> Result<derpserver::Server> {
+    start_relay_at(Ipv4Addr::LOCALHOST).await
+}
+
+async fn start_relay_at(ip: Ipv4Addr) -> Result<derpserver::Server> {
     let mut config = derpserver::Config::new(NodePrivate::generate(&mut rt::OsRng));
-    config.certificate = Some(derpserver::Certificate::self_signed(
-        Ipv4Addr::LOCALHOST.into(),
-        rt::wall(),
-    )?);
-    config.stun = Some((Ipv4Addr::LOCALHOST, 0).into());
+    config.certificate = Some(derpserver::Certificate::self_signed(ip.into(), rt::wall())?);
+    config.listen = (ip, 0).into();
+    config.stun = Some((ip, 0).into());
     Ok(derpserver::Server::start(config).await?)
 }
 
@@ -404,12 +462,12 @@ pub fn derp_map(relay: &derpserver::Server) -> DerpMap {
     let node = DerpNode {
         name: format!("{REGION}a"),
         region_id: REGION,
-        host_name: Ipv4Addr::LOCALHOST.to_string(),
+        host_name: relay.addr.ip().to_string(),
         cert_name: relay
             .pin
             .map(|pin| derp::NodeCert::pin_text(&pin))
             .unwrap_or_default(),
-        ipv4: Ipv4Addr::LOCALHOST.to_string(),
+        ipv4: relay.addr.ip().to_string(),
         ipv6: "none".into(),
         stun_port: relay.stun_addr.map_or(-1, |addr| addr.port().into()),
         derp_port: relay.addr.port().into(),
@@ -437,10 +495,11 @@ fn read_derp_map(file: &Path) -> Result<DerpMap> {
 }
 
 /// Nodes that are kept know their control server by its address, so that has to stay the same.
-fn control_address(dir: &Directory) -> SocketAddr {
+fn control_address(dir: &Directory, ip: Ipv4Addr) -> SocketAddr {
     let kept = std::fs::read_to_string(dir.path.join("control.addr")).ok();
-    let address = kept.and_then(|text| text.trim().parse().ok());
-    address.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into())
+    let address: Option<SocketAddr> = kept.and_then(|text| text.trim().parse().ok());
+    let address = address.filter(|address| address.ip() == ip);
+    address.unwrap_or_else(|| (ip, 0).into())
 }
 
 fn remember_address(dir: &Directory, address: SocketAddr) -> Result<()> {

@@ -10,8 +10,11 @@ use rt::Task;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::netns::Site;
+
 const CHUNK: usize = 64 << 10;
 const DIGEST_LEN: usize = 32;
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Receives streams on a loopback port: eight bytes of length, the bytes, and answers with their SHA-256. Nodes forward
 /// what reaches their tailnet address at this port.
@@ -24,7 +27,18 @@ pub struct Sink {
 impl Sink {
     /// Listens on a free port.
     pub async fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::serve(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?)
+    }
+
+    /// Listens on a free port of all addresses of a site's node.
+    pub(crate) fn start_at(site: &Site) -> Result<Self> {
+        let bind = || std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0));
+        let listener = site.node().run(bind)??;
+        listener.set_nonblocking(true)?;
+        Ok(Self::serve(TcpListener::from_std(listener)?)?)
+    }
+
+    fn serve(listener: TcpListener) -> io::Result<Self> {
         let port = listener.local_addr()?.port();
         let task = Task::spawn("lab sink", async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -73,9 +87,27 @@ pub async fn push(
     proxy: SocketAddr,
     target: SocketAddr,
     len: u64,
-    mut progress: impl FnMut(u64),
+    progress: impl FnMut(u64),
 ) -> Result<Sent> {
-    let mut stream = socks5_connect(proxy, target).await?;
+    push_over(socks5_connect(proxy, target).await?, len, progress).await
+}
+
+/// Sends `len` bytes to a [`Sink`] at `target`, as a program of a site's node.
+pub(crate) async fn push_from(
+    site: &Site,
+    target: SocketAddr,
+    len: u64,
+    progress: impl FnMut(u64),
+) -> Result<Sent> {
+    let connect = || std::net::TcpStream::connect_timeout(&target, CONNECT_LIMIT);
+    // A thread of its own waits, and this one with it: nothing else of the lab is to be done meanwhile.
+    let stream = tokio::task::block_in_place(|| site.node().run(connect))?;
+    let stream = stream.with_context(|| format!("connect to {target}"))?;
+    stream.set_nonblocking(true)?;
+    push_over(TcpStream::from_std(stream)?, len, progress).await
+}
+
+async fn push_over(mut stream: TcpStream, len: u64, mut progress: impl FnMut(u64)) -> Result<Sent> {
     let start = rt::now();
     stream.write_u64(len).await?;
     let mut hash = digest::Context::new(&digest::SHA256);
