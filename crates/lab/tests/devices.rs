@@ -1,0 +1,230 @@
+//! `lab --tun` as root runs it, and what happens to nodes whose devices and rules are tampered with.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+#![expect(clippy::disallowed_methods, reason = "running the lab is the test")]
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use os::netlink::route::remove_link;
+use os::netlink::{Netlink, Protocol};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// The lab's command; says why not if it cannot run here.
+fn lab(test: &str, args: &[&str]) -> Option<Command> {
+    let skip = |reason: &str| {
+        // The test harness would swallow `eprintln!`.
+        let _ = writeln!(std::io::stderr(), "SKIP {test}: {reason}");
+        None
+    };
+    if !geteuid().is_root() {
+        return skip("only root can make network namespaces");
+    }
+    let program = Path::new(env!("CARGO_BIN_EXE_lab"));
+    for other in ["tailscaled", "tailscale"] {
+        if !program.with_file_name(other).exists() {
+            return skip(&format!(
+                "`{other}` is not built; run cargo test for the whole workspace"
+            ));
+        }
+    }
+    let mut command = Command::new(program);
+    command.arg("--tun").args(args);
+    Some(command)
+}
+
+fn round(test: &str, nat: &str, direct: bool) {
+    let Some(mut command) = lab(test, &["--json", "--nat", nat]) else {
+        return;
+    };
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", output.status);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let pairs = report["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 2);
+    for pair in pairs {
+        assert_eq!(pair["direct"], direct, "{pair}");
+        assert!(pair["mbit_per_s"].as_f64().unwrap() > 0.0, "{pair}");
+    }
+}
+
+#[test]
+fn easy_nats_are_direct() {
+    round("easy_nats_are_direct", "easy", true);
+}
+
+#[test]
+fn a_hard_and_an_easy_nat_are_relayed() {
+    round("a_hard_and_an_easy_nat_are_relayed", "hard,easy", false);
+}
+
+#[test]
+fn kinds_must_fit_the_nodes() {
+    let Some(mut command) = lab(
+        "kinds_must_fit_the_nodes",
+        &["--once", "--nat", "easy,easy,hard"],
+    ) else {
+        return;
+    };
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("--nat has 3 kinds for 2 nodes"), "{errors}");
+}
+
+/// A lab that is waiting for Ctrl-C; killed if the test fails.
+struct Playground(Child);
+
+impl Playground {
+    fn start(mut command: Command) -> Self {
+        let child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lab = Self(child);
+        let lines = BufReader::new(lab.0.stdout.take().unwrap()).lines();
+        let mut seen = Vec::new();
+        for line in lines {
+            let line = line.unwrap();
+            if line.contains("Ctrl-C ends it") {
+                return lab;
+            }
+            seen.push(line);
+        }
+        panic!("the lab ended: {seen:#?}");
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+
+    /// The daemons' ids.
+    fn daemons(&self) -> Vec<Pid> {
+        let mut found = Vec::new();
+        let tasks = format!("/proc/{}/task", self.0.id());
+        for task in std::fs::read_dir(tasks).unwrap() {
+            let children = std::fs::read_to_string(task.unwrap().path().join("children"));
+            let children = children.unwrap_or_default();
+            let ids = children.split_whitespace().map(|id| id.parse().unwrap());
+            found.extend(ids.filter_map(Pid::from_raw));
+        }
+        found
+    }
+}
+
+impl Drop for Playground {
+    fn drop(&mut self) {
+        // It has mostly ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn is_alive(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    // What has ended, but was not waited for, is a zombie.
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..1500 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("{what}");
+}
+
+/// Runs `f` with the kernel's ear for a process's network.
+fn with_netlink_of<R: Send>(pid: Pid, f: impl FnOnce(&mut Netlink) -> R + Send) -> R {
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            let file = File::open(format!("/proc/{}/ns/net", pid.as_raw_nonzero())).unwrap();
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            f(&mut Netlink::open(Protocol::Route).unwrap())
+        });
+        inside.join().unwrap()
+    })
+}
+
+fn has_rule(kernel: &mut Netlink) -> bool {
+    let rules = kernel.rules().unwrap();
+    rules.iter().any(|rule| !rule.v6 && rule.priority == 5270)
+}
+
+#[test]
+fn rules_come_back_a_lost_device_ends_the_daemon_and_nothing_is_left() {
+    let test = "rules_come_back_a_lost_device_ends_the_daemon_and_nothing_is_left";
+    let Some(command) = lab(test, &["--nat", "none"]) else {
+        return;
+    };
+    let mut lab = Playground::start(command);
+    let daemons = lab.daemons();
+    assert_eq!(daemons.len(), 2);
+
+    with_netlink_of(daemons[0], |kernel| {
+        for rule in kernel.rules().unwrap() {
+            if rule.priority == 5270 {
+                kernel.request(rule.remove()).unwrap();
+            }
+        }
+    });
+    wait_until("the rule does not come back", || {
+        with_netlink_of(daemons[0], has_rule)
+    });
+
+    // The namespace outlives its daemon.
+    let namespace = File::open(format!("/proc/{}/ns/net", daemons[1].as_raw_nonzero())).unwrap();
+    with_netlink_of(daemons[1], |kernel| {
+        let device = kernel.link_named("tailscale0").unwrap().unwrap();
+        kernel.request(remove_link(device.index)).unwrap();
+    });
+    wait_until("a daemon goes on without its device", || {
+        !is_alive(daemons[1])
+    });
+    let left = std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            let mut kernel = Netlink::open(Protocol::Route).unwrap();
+            let has_table = kernel
+                .routes()
+                .unwrap()
+                .iter()
+                .any(|route| route.table == 52);
+            (has_rule(&mut kernel), has_table)
+        });
+        inside.join().unwrap()
+    });
+    assert_eq!(left, (false, false), "rules and routes go with the daemon");
+
+    kill_process(lab.pid(), Signal::INT).unwrap();
+    let status = lab.0.wait().unwrap();
+    assert!(status.success(), "{status}");
+    assert!(daemons.iter().all(|daemon| !is_alive(*daemon)));
+    let directory = std::env::temp_dir().join(format!("tailnet-lab-{}", lab.0.id()));
+    assert!(!directory.exists());
+}
+
+#[test]
+fn a_killed_lab_takes_its_nodes_along() {
+    let Some(command) = lab("a_killed_lab_takes_its_nodes_along", &["--nat", "none"]) else {
+        return;
+    };
+    let lab = Playground::start(command);
+    let (pid, daemons) = (lab.0.id(), lab.daemons());
+    assert_eq!(daemons.len(), 2);
+    drop(lab);
+    wait_until("a daemon outlives its lab", || {
+        daemons.iter().all(|daemon| !is_alive(*daemon))
+    });
+    // A killed process cannot remove its directory.
+    let directory = std::env::temp_dir().join(format!("tailnet-lab-{pid}"));
+    std::fs::remove_dir_all(directory).unwrap();
+}
