@@ -31,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("map_frames", control::map_frames),
     ("map_message", control::map_message),
     ("map_response", control::map_response),
+    ("netlink", local::netlink),
     ("netstack", packets::netstack),
     ("prefs", local::prefs),
     ("proxy", local::proxy),

@@ -118,3 +118,35 @@ pub(crate) fn proxy(data: &[u8]) {
         proxy::fuzzing::connect_target(text);
     }
 }
+
+/// What the kernel says of links, addresses, routes and rules. What can be read is what would be asked for.
+#[cfg(target_os = "linux")]
+pub(crate) fn netlink(data: &[u8]) {
+    use os::netlink::message::HEADER_LEN;
+    use os::netlink::{Address, Link, Request, Route, Rule, attributes, messages};
+    let body = |request: Request| request.finish(1).split_off(HEADER_LEN);
+    let mut total = 0;
+    for message in messages(data) {
+        total += HEADER_LEN + message.body.len();
+        let _ = message.outcome();
+        assert!(attributes(message.body).count() <= message.body.len() / 4);
+        let _ = Link::parse(message.body);
+        if let Some(address) = Address::parse(message.body) {
+            assert_eq!(Address::parse(&body(address.add())), Some(address));
+        }
+        if let Some(route) = Route::parse(message.body) {
+            let again = Route::parse(&body(route.add()));
+            // A route has no host part, and its gateway may be of the other family only in a way that is not ours.
+            assert_eq!(again.map(|route| route.to), Some(route.to.trunc()));
+        }
+        if let Some(rule) = Rule::parse(message.body) {
+            let again = Rule::parse(&body(rule.add()));
+            assert_eq!(again.map(|rule| rule.priority), Some(rule.priority));
+        }
+    }
+    assert!(total <= data.len());
+}
+
+/// Netlink is Linux's.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn netlink(_data: &[u8]) {}
