@@ -71,14 +71,14 @@ impl Core {
                     ..echo
                 };
                 if let Some(packet) = reply.packet(view.dst(), view.src()) {
-                    self.to_host(&packet);
+                    self.give_host(&packet);
                 }
             }
             None => self.stack.net.handle_packet(view.bytes(), self.clocks.now),
         }
     }
 
-    pub(super) fn to_host(&mut self, packet: &[u8]) {
+    pub(super) fn give_host(&mut self, packet: &[u8]) {
         let Some(host) = &mut self.host else { return };
         host.waiting.push(packet);
         if host.waiting.is_full() {

@@ -321,7 +321,7 @@ impl Core {
     /// Hands a packet to the host, or to our own stack.
     fn deliver(&mut self, view: &IpView<'_>) {
         if self.host.is_some() {
-            self.to_host(view.bytes());
+            self.give_host(view.bytes());
         } else {
             self.stack.net.handle_packet(view.bytes(), self.clocks.now);
         }

@@ -75,7 +75,7 @@ impl Core {
             return self.drop_out(1);
         };
         if self.host.is_some() && is_service_ip(view.src()) {
-            return self.to_host(packet);
+            return self.give_host(packet);
         }
         let Some(peer) = self.table.route(view.dst()) else {
             return self.drop_out(1);

@@ -1,5 +1,12 @@
 //! Device, router and monitor against a real kernel, in network namespaces that the tests make. Needs root.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+use std::io::Write as _;
+
 #[cfg(target_os = "linux")]
 mod device;
 #[cfg(target_os = "linux")]
@@ -13,7 +20,11 @@ fn in_namespace(name: &str, test: impl AsyncFnOnce() + Send + 'static) {
     let name = name.to_owned();
     let thread = std::thread::spawn(move || {
         if let Err(error) = sys::namespace::enter_new_network() {
-            println!("SKIP {name}: only root can make network namespaces ({error})");
+            // The test harness would swallow `println!`.
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIP {name}: only root can make network namespaces ({error})"
+            );
             return;
         }
         let runtime = tokio::runtime::Builder::new_current_thread()

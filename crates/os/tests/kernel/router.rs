@@ -105,20 +105,23 @@ fn rules_are_as_the_originals() {
         router.apply(&full());
         let mark = Some((0x80000, 0xff0000));
         for v6 in [false, true] {
-            let ours: Vec<(u32, Option<(u32, u32)>, Action)> = netlink()
-                .rules()
-                .unwrap()
-                .iter()
-                .filter(|rule| rule.v6 == v6 && (5200..5300).contains(&rule.priority))
-                .map(|rule| (rule.priority, rule.mark, rule.action))
-                .collect();
+            let rules = netlink().rules().unwrap();
+            let ours = rules
+                .into_iter()
+                .filter(|rule| rule.v6 == v6 && (5200..5300).contains(&rule.priority));
+            let rule = |priority, mark, action| Rule {
+                v6,
+                priority,
+                mark,
+                action,
+            };
             assert_eq!(
-                ours,
+                ours.collect::<Vec<_>>(),
                 [
-                    (5210, mark, Action::Lookup(254)),
-                    (5230, mark, Action::Lookup(253)),
-                    (5250, mark, Action::Unreachable),
-                    (5270, None, Action::Lookup(52)),
+                    rule(5210, mark, Action::Lookup(254)),
+                    rule(5230, mark, Action::Lookup(253)),
+                    rule(5250, mark, Action::Unreachable),
+                    rule(5270, None, Action::Lookup(52)),
                 ]
             );
         }
