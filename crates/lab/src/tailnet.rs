@@ -496,14 +496,17 @@ fn read_derp_map(file: &Path) -> Result<DerpMap> {
 
 /// Nodes that are kept know their control server by its address, so that has to stay the same.
 fn control_address(dir: &Directory, ip: Ipv4Addr) -> SocketAddr {
-    let kept = std::fs::read_to_string(dir.path.join("control.addr")).ok();
-    let address: Option<SocketAddr> = kept.and_then(|text| text.trim().parse().ok());
-    let address = address.filter(|address| address.ip() == ip);
-    address.unwrap_or_else(|| (ip, 0).into())
+    let kept = kept_address(dir).filter(|kept| kept.ip() == ip);
+    kept.unwrap_or_else(|| (ip, 0).into())
+}
+
+fn kept_address(dir: &Directory) -> Option<SocketAddr> {
+    let kept = std::fs::read_to_string(dir.path.join("control.addr")).ok()?;
+    kept.trim().parse().ok()
 }
 
 fn remember_address(dir: &Directory, address: SocketAddr) -> Result<()> {
-    if control_address(dir) == address {
+    if kept_address(dir) == Some(address) {
         return Ok(());
     }
     replace(
