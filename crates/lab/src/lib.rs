@@ -18,7 +18,7 @@ mod transfer;
 
 pub use options::{Command, Options};
 pub use report::{Pair, Report};
-pub use tailnet::{Node, Programs, Tailnet, derp_map, start_relay};
+pub use tailnet::{Node, Programs, Tailnet, derp_map, start_relay, start_relay_at};
 pub use transfer::{Sink, push};
 
 use std::net::IpAddr;

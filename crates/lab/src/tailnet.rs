@@ -449,7 +449,8 @@ pub async fn start_relay() -> Result<derpserver::Server> {
     start_relay_at(Ipv4Addr::LOCALHOST).await
 }
 
-async fn start_relay_at(ip: Ipv4Addr) -> Result<derpserver::Server> {
+/// A relay at an address of ours, with a certificate of its own and STUN beside it.
+pub async fn start_relay_at(ip: Ipv4Addr) -> Result<derpserver::Server> {
     let mut config = derpserver::Config::new(NodePrivate::generate(&mut rt::OsRng));
     config.certificate = Some(derpserver::Certificate::self_signed(ip.into(), rt::wall())?);
     config.listen = (ip, 0).into();

@@ -101,15 +101,16 @@ fn open_network(tun: &str, env: Env<'_>) -> Result<Network> {
     }
     let mut errors = Vec::new();
     for name in tun.split(',') {
+        tracing::info!("wgengine.NewUserspaceEngine(tun {name:?}) ...");
         match try_network(name, env) {
             Ok(network) => return Ok(network),
             Err(error) => {
-                tracing::warn!("--tun={name}: {error:#}");
+                tracing::warn!("wgengine.NewUserspaceEngine(tun {name:?}) error: {error:#}");
                 errors.push(format!("{error:#}"));
             }
         }
     }
-    bail!("{}", errors.join("\n"))
+    bail!("getLocalBackend error: createEngine: {}", errors.join("\n"))
 }
 
 fn try_network(name: &str, env: Env<'_>) -> Result<Network> {

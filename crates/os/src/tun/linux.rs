@@ -33,30 +33,26 @@ pub struct Device {
 #[derive(Debug)]
 pub struct Error {
     name: String,
+    /// What was tried; empty for the opening itself.
     step: &'static str,
     error: io::Error,
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The beginning is what the originals say; people search for it.
-        write!(
-            f,
-            "tstun.New({:?}): {}: {}",
-            self.name, self.step, self.error
-        )?;
-        match hint(&self.error) {
+        let Self { name, step, error } = self;
+        // Compat: people search for the originals' words, which have errors in lower case and without numbers.
+        let text = error.to_string().to_lowercase();
+        let text = text.split(" (os error").next().unwrap_or_default();
+        write!(f, "tstun.New({name:?}): {step}{text}")?;
+        match hint(error) {
             Some(hint) => write!(f, "; {hint}"),
             None => Ok(()),
         }
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
-    }
-}
+impl std::error::Error for Error {}
 
 /// What might help.
 fn hint(error: &io::Error) -> Option<&'static str> {
@@ -68,6 +64,7 @@ fn hint(error: &io::Error) -> Option<&'static str> {
             "the kernel offers no TUN devices here: try `modprobe tun`, give the container /dev/net/tun, or use \
              --tun=userspace-networking",
         ),
+        Errno::INVAL => Some("there is an interface of this name that is no TUN device"),
         Errno::BUSY => Some("another process holds it: find it with `lsof -n /dev/net/tun`"),
         _ => None,
     }
@@ -100,10 +97,10 @@ pub fn open(name: &str, mtu: u32) -> Result<Device, Error> {
             error,
         }
     };
-    let (device, name) = sys::tun::open_tun(name).map_err(failed("open the TUN device"))?;
-    set_mtu(&name, mtu).map_err(failed("set the MTU"))?;
+    let (device, name) = sys::tun::open_tun(name).map_err(failed(""))?;
+    set_mtu(&name, mtu).map_err(failed("set the MTU: "))?;
     let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
-        .map_err(|error| failed("make a waker")(error.into()))?;
+        .map_err(|error| failed("make a waker: ")(error.into()))?;
     Ok(Device {
         name,
         mtu,
