@@ -181,6 +181,7 @@ impl Magicsock {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
+        peer.paths.doubt(now);
         let beats = peer.paths.heartbeat_at.is_some_and(|at| at <= now);
         if !has_sockets || (beats && !peer.is_active(now)) {
             peer.paths.heartbeat_at = None;
@@ -193,13 +194,17 @@ impl Magicsock {
             look |= peer.paths.wants_full_ping(now);
             if let Some(direct) = choice.direct {
                 peer.paths.candidates.note_ping(direct, now);
+                peer.paths.note_heartbeat(now);
                 self.send_ping(id, Via::Direct(direct), None, 0, now, rng);
             }
         }
         if look {
             self.look(id, now, rng);
         }
-        let next = self.peers.get(id).and_then(|peer| peer.paths.heartbeat_at);
+        let next = self.peers.get(id).and_then(|peer| {
+            let times = [peer.paths.heartbeat_at, peer.paths.doubt_at()];
+            times.into_iter().flatten().min()
+        });
         self.peers.wake_at(id, next);
     }
 

@@ -185,6 +185,13 @@ impl Magicsock {
         self.home.have_v6 = links.have_v6;
     }
 
+    /// Data of a peer came straight, and was authentic. Calling this once per batch is enough.
+    pub fn note_direct_data(&mut self, id: PeerId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.paths.data_at = Some(now);
+        }
+    }
+
     /// The system refused to send to `addr`: there is no way to it.
     pub fn handle_unreachable(&mut self, addr: SocketAddr) {
         for (key, disco) in self.peers.lose_path(addr) {

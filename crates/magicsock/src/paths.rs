@@ -18,11 +18,14 @@ const GOOD_ENOUGH: Duration = Duration::from_millis(5);
 const UPGRADE_EVERY: Duration = Duration::from_secs(60);
 /// While there is no trusted path, a packet to send is a reason to look for one this often.
 const KICK_GAP: Duration = Duration::from_secs(5);
+/// A heartbeat that has no answer after this long, or three times the usual, makes the path doubtful.
+const ANSWER_AT_LEAST: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Best {
     quality: Quality,
     trusted_until: Instant,
+    answered: Instant,
 }
 
 /// Where packets go at this moment.
@@ -42,6 +45,10 @@ pub(crate) struct Paths {
     kicked: Option<Instant>,
     /// The next heartbeat, while there is traffic.
     pub(crate) heartbeat_at: Option<Instant>,
+    /// The last heartbeat, and when it should have been answered.
+    unanswered_heartbeat: Option<(Instant, Instant)>,
+    /// When data of the peer last came straight.
+    pub(crate) data_at: Option<Instant>,
     /// A call-me-maybe waits until our own addresses are known afresh.
     pub(crate) call_waits: bool,
 }
@@ -51,6 +58,35 @@ impl Paths {
         Choice {
             direct: self.best.map(|best| best.quality.addr),
             trusted: self.best.is_some_and(|best| now <= best.trusted_until),
+        }
+    }
+
+    /// A heartbeat goes out on the path in use.
+    pub(crate) fn note_heartbeat(&mut self, now: Instant) {
+        self.unanswered_heartbeat = self.best.map(|best| {
+            let wait = (best.quality.latency * 3).max(ANSWER_AT_LEAST);
+            (now, now + wait)
+        });
+    }
+
+    /// When [`doubt`](Self::doubt) is to be called.
+    pub(crate) fn doubt_at(&self) -> Option<Instant> {
+        self.unanswered_heartbeat.map(|(_, at)| at)
+    }
+
+    /// Ends the trust in a path from which neither an answer nor data has come since the last heartbeat. That is sooner than
+    /// the originals do: a connection that is cut goes on by the relay before its next retransmission but one.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        let Some((sent, _)) = self.unanswered_heartbeat.take_if(|(_, at)| *at <= now) else {
+            return;
+        };
+        let heard = self.data_at.is_some_and(|at| at >= sent);
+        if let Some(best) = self.best.as_mut().filter(|_| !heard)
+            && best.answered < sent
+            && now <= best.trusted_until
+        {
+            best.trusted_until = sent;
+            self.allow_kick();
         }
     }
 
@@ -101,6 +137,7 @@ impl Paths {
             self.best = Some(Best {
                 quality: challenger,
                 trusted_until: now + TRUST,
+                answered: now,
             });
         }
         is_better && was != Some(to)

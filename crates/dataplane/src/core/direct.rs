@@ -73,7 +73,11 @@ impl Core {
             .as_ref()
             .and_then(|session| self.magic.peer_id(&session.peer()));
         match peer {
-            Some(peer) => self.handle_data(peer, session, bytes, &mut run.data),
+            Some(peer) => {
+                if self.handle_data(peer, session, bytes, &mut run.data) {
+                    self.magic.note_direct_data(peer, self.clocks.now);
+                }
+            }
             None => run.data.clear(),
         }
     }

@@ -83,17 +83,17 @@ impl Core {
         self.handle_data(peer, session, bytes, &mut data);
     }
 
-    /// Data of one session.
+    /// Data of one session. Says whether any of it was authentic and new.
     pub(super) fn handle_data(
         &mut self,
         peer: PeerId,
         session: Option<Arc<Session>>,
         bytes: &mut [u8],
         data: &mut Vec<Range<usize>>,
-    ) {
+    ) -> bool {
         let Some(session) = session else {
             data.clear();
-            return;
+            return false;
         };
         let now = self.clocks.now;
         let mut opened: Vec<Opening> = Vec::with_capacity(data.len());
@@ -114,7 +114,7 @@ impl Core {
         }
         session.accept_batch(&mut opened);
         if opened.is_empty() {
-            return;
+            return false;
         }
         let any_data = opened.iter().any(|opening| !opening.plaintext.is_empty());
         // A new session must be in use before its first packets can cause answers.
@@ -129,6 +129,7 @@ impl Core {
                 self.receive(peer, packet);
             }
         }
+        true
     }
 
     /// A handshake message. Where it came from only matters for who may be asked to prove its address: whose it is, the

@@ -342,6 +342,40 @@ fn addresses_of_a_family_that_we_lack_are_not_tried_and_a_ping_to_nobody_ends_at
 }
 
 #[test]
+fn a_path_that_is_cut_is_doubted_after_one_heartbeat() {
+    let mut world = direct_pair(15);
+    let second = |world: &mut World| {
+        for (from, to) in [(0, 1), (1, 0)] {
+            world.send(from, to, &[4, from as u8]);
+        }
+        world.run(SEC);
+    };
+    (0..10).for_each(|_| second(&mut world));
+    world.udp_loss = 1000;
+    (0..5).for_each(|_| second(&mut world));
+    assert_eq!((world.direct(0, 1), world.direct(1, 0)), (None, None));
+    world.udp_loss = 0;
+    (0..8).for_each(|_| second(&mut world));
+    assert!(world.direct(0, 1).is_some() && world.direct(1, 0).is_some());
+}
+
+#[test]
+fn a_lost_heartbeat_is_no_reason_to_doubt_while_data_comes() {
+    let mut world = direct_pair(16);
+    // The last pong is no older than a heartbeat, and then nothing of disco comes any more.
+    world.ping(0, 1, 1);
+    world.run(SEC);
+    world.udp_loss = 1000;
+    for _ in 0..9 {
+        let now = world.now;
+        world.nodes[0].ms.note_direct_data(id(1), now);
+        world.send(0, 1, &[4, 0]);
+        world.run(SEC / 2);
+    }
+    assert!(world.direct(0, 1).is_some(), "trusted for its whole time");
+}
+
+#[test]
 fn foreign_stun_answers_are_ignored() {
     let mut world = direct_pair(13);
     let before = world.nodes[0].endpoints.clone();

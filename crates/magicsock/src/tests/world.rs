@@ -373,6 +373,7 @@ impl World {
         } else if let Some(sender) = packet.get(1).filter(|n| usize::from(**n) < peers) {
             // Data says whose it is, as a session's index does.
             let sender = id(usize::from(*sender));
+            node_state.ms.note_direct_data(sender, now);
             node_state.data.push((sender, packet.to_vec()));
         }
         self.drain(node);
