@@ -82,7 +82,8 @@ pub(crate) async fn result(
             fill(&mut result, netmap, &pong);
             Some(result)
         }
-        Err(PingError::TimedOut) => None,
+        // Compat: who has no way to a peer yet may have one soon, so the original's command line goes on asking.
+        Err(PingError::TimedOut | PingError::NoPath) => None,
         Err(error) => failed(result, &error.to_string()),
     }
 }
