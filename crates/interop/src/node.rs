@@ -122,8 +122,8 @@ impl Node {
         bail!("nothing comes back from {other}\n{}", self.log_tail());
     }
 
-    /// Pings until the path is direct, at most `count` times; says whether it is.
-    pub(crate) fn ping_until_direct(&self, other: IpAddr, count: u32) -> Result<bool> {
+    /// Pings until the path is direct, at most `count` times; says whether it is, and what the command line said.
+    pub(crate) fn ping_until_direct(&self, other: IpAddr, count: u32) -> Result<(bool, String)> {
         let (other, count) = (other.to_string(), format!("--c={count}"));
         let output = self.cli(&["ping", "--until-direct", &count, "--timeout=1s", &other])?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -131,7 +131,8 @@ impl Node {
             .lines()
             .rev()
             .find(|line| line.starts_with("pong from"));
-        Ok(last.is_some_and(|line| !line.contains("via DERP")))
+        let direct = last.is_some_and(|line| !line.contains("via DERP"));
+        Ok((direct, said))
     }
 
     /// Runs something async in the node's namespace.

@@ -170,7 +170,14 @@ fn measure(row: &mut Row, mib: u64) -> Result<()> {
     } else {
         PINGS_RELAYED
     };
-    let direct = from.ping_until_direct(address, count)?;
+    let (direct, said) = from.ping_until_direct(address, count)?;
+    if direct != row.expected_direct {
+        eprintln!(
+            "{said}\nsender:\n{}\nreceiver:\n{}",
+            from.log_tail(),
+            to.log_tail()
+        );
+    }
     row.direct = Some(direct);
     row.direct_after_ms = direct.then(|| rt::now().since(start).as_millis() as u64);
     from.until_reaches(address)?;

@@ -188,10 +188,8 @@ fn measure(options: &Options, fault: Fault, nodes: Whose) -> Result<Duration> {
     let address = to.address()?;
     from.until_reaches(address)?;
     if fault.nat() != Nat::Blocked {
-        ensure!(
-            from.ping_until_direct(address, 20)?,
-            "no direct path was found"
-        );
+        let (direct, said) = from.ping_until_direct(address, 20)?;
+        ensure!(direct, "no direct path was found: {said}");
     }
     let flow = Flow::start(&from, &to, address)?;
     sleep(SETTLE);

@@ -13,7 +13,7 @@ fn can_make_namespaces(test: &str) -> bool {
     }
     let _ = writeln!(
         std::io::stderr(),
-        "SKIP {test}: run as root, who can make network namespaces"
+        "SKIP {test}: only root can make network namespaces"
     );
     false
 }
