@@ -62,7 +62,7 @@ pub(crate) enum Effect {
     /// Tell a link whether it leads home.
     NotePreferred { link: LinkId, home: bool },
     /// Have all links ask for a sign of life, and connect anew if none comes.
-    CheckLinks,
+    CheckLinks { addresses: Vec<IpAddr> },
     /// Hand frames to a link.
     Push { link: LinkId, batch: Batch },
     /// Send datagrams.

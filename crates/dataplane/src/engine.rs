@@ -322,7 +322,11 @@ impl Shell {
                     link.queue.set_home(home);
                 }
             }
-            Effect::CheckLinks => self.links.values().for_each(|link| link.queue.check()),
+            Effect::CheckLinks { addresses } => {
+                for link in self.links.values() {
+                    link.queue.check(&addresses);
+                }
+            }
             Effect::Push { link, batch } => {
                 let dropped = match self.links.get(&link) {
                     Some(link) => link.queue.push(batch),

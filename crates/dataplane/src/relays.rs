@@ -18,6 +18,8 @@ pub struct RelayStream {
     pub stream: Stream,
     /// The server's key, if its certificate told it: then the client speaks first (fast start).
     pub server_key: Option<NodePublic>,
+    /// Our own address on the way, where it is known. Once the machine has it no more, the connection is dead.
+    pub local: Option<IpAddr>,
 }
 
 /// Reaches relays, avoiding our own tunnel: [`RelayDialer`], and one in memory for tests.
@@ -54,6 +56,7 @@ impl Relays for RelayDialer {
             Ok(RelayStream {
                 stream: dialled.stream,
                 server_key: dialled.server,
+                local: dialled.local,
             })
         })
     }

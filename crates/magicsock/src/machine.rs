@@ -1,7 +1,7 @@
 //! The machine: configuration, relay links, routes, time.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use derp::DerpMap;
@@ -183,6 +183,11 @@ impl Magicsock {
     pub fn set_links(&mut self, links: &LinkState) {
         self.endpoints.local.clone_from(&links.addresses);
         self.home.have_v6 = links.have_v6;
+    }
+
+    /// Addresses of the machine, as far as they are known.
+    pub fn local_addresses(&self) -> &[IpAddr] {
+        &self.endpoints.local
     }
 
     /// Data of a peer came straight, and was authentic. Calling this once per batch is enough.

@@ -45,6 +45,8 @@ pub struct DerpStream {
     pub server: Option<NodePublic>,
     /// The name of the node, as in the DERP map.
     pub node: String,
+    /// Our own address on the way; unknown behind a proxy.
+    pub local: Option<IpAddr>,
 }
 
 /// Connects to the first node of `region` that answers, in the map's order.
@@ -72,8 +74,8 @@ async fn dial_region(
 ) -> Result<DerpStream, Error> {
     let mut failed = None;
     for node in region.relays() {
-        let stream = match dial_node(dialer, node, options).await {
-            Ok(stream) => stream,
+        let (stream, local) = match dial_node(dialer, node, options).await {
+            Ok(dialled) => dialled,
             Err(error) => {
                 failed = failed.or(Some(error));
                 continue;
@@ -81,7 +83,8 @@ async fn dial_region(
         };
         let first = region.nodes.first().map(|node| node.name.as_str());
         let ideal = first.filter(|first| *first != node.name);
-        return start(dialer, node, stream, ideal, options).await;
+        let started = start(dialer, node, stream, ideal, options).await?;
+        return Ok(DerpStream { local, ..started });
     }
     Err(failed.unwrap_or_else(|| Error::BadRequest {
         what: format!(
@@ -95,14 +98,18 @@ async fn dial_node(
     dialer: &Dialer,
     node: &Node,
     options: DerpDialOptions,
-) -> Result<Stream, Error> {
+) -> Result<(Stream, Option<IpAddr>), Error> {
     let port = port_of(node, options);
     if dialer.proxy_for(true, &node.host, port).is_some() {
-        return dialer.for_https(&node.host, port).await;
+        return Ok((dialer.for_https(&node.host, port).await?, None));
     }
     let target = join_host_port(&node.host, port);
     match timeout(NODE_TIMEOUT, race(dialer, node, port, options)).await {
-        Ok(dialled) => dialled.map(Stream::new),
+        Ok(dialled) => {
+            let tcp = dialled?;
+            let local = tcp.local_addr().ok().map(|addr| addr.ip());
+            Ok((Stream::new(tcp), local))
+        }
         Err(_) => Err(Error::timeout(format!("connecting to relay `{target}`"))),
     }
 }
@@ -237,6 +244,7 @@ async fn start(
             stream,
             server: None,
             node: name,
+            local: None,
         });
     }
     let connected = tls::connect(stream, &node.host, verify_for(node)?, dialer.roots()).await?;
@@ -258,5 +266,6 @@ async fn start(
         stream,
         server,
         node: name,
+        local: None,
     })
 }

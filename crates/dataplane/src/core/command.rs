@@ -50,7 +50,8 @@ impl Core {
                 self.magic.handle_link_change(major, now);
                 if major {
                     self.effects.push(Effect::Rebind);
-                    self.effects.push(Effect::CheckLinks);
+                    let addresses = self.magic.local_addresses().to_vec();
+                    self.effects.push(Effect::CheckLinks { addresses });
                 }
             }
             Command::Ping(request, reply) => self.ping(request, reply),

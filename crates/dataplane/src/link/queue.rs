@@ -1,6 +1,7 @@
 //! What waits to be sent by a link.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -81,6 +82,19 @@ struct State {
     moved: Option<Instant>,
     /// Somebody waits for the queue to drain.
     watched: bool,
+    /// Our own address on the connection, where it is known.
+    local: Option<IpAddr>,
+    /// The machine has that address no more.
+    address_gone: bool,
+}
+
+/// What the reader of a connection must do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// The server was asked for a sign of life, which must come soon.
+    Alive,
+    /// Nothing can come any more: our address is gone.
+    AddressGone,
 }
 
 /// The queue. The engine puts in, the link's task takes out.
@@ -112,21 +126,28 @@ impl SendQueue {
         self.filled.notify_one();
     }
 
-    /// Asks the server for a sign of life. [`checked`](Self::checked) resolves, so that the reader knows.
-    pub(crate) fn check(&self) {
+    /// Asks the server for a sign of life, unless the connection needs an address that is not among the machine's.
+    /// [`checked`](Self::checked) resolves, so that the reader knows. No addresses mean that they are unknown.
+    pub(crate) fn check(&self, addresses: &[IpAddr]) {
         let mut state = self.lock();
         if state.moved.is_none() {
             return;
         }
+        let gone = |ip: &IpAddr| !ip.is_loopback() && !addresses.contains(ip);
+        state.address_gone = !addresses.is_empty() && state.local.as_ref().is_some_and(gone);
         derp::put::ping(&mut state.control, [0; 8]);
         drop(state);
         self.filled.notify_one();
         self.checked.notify_one();
     }
 
-    /// Resolves when the server was asked for a sign of life.
-    pub(crate) async fn checked(&self) {
+    /// Resolves when the links of the machine have changed.
+    pub(crate) async fn checked(&self) -> Check {
         self.checked.notified().await;
+        match self.lock().address_gone {
+            true => Check::AddressGone,
+            false => Check::Alive,
+        }
     }
 
     /// Puts a batch in; says how many packets were dropped for it.
@@ -168,13 +189,16 @@ impl SendQueue {
     }
 
     /// There is a connection. That the one before was to give a sign of life does not matter any more.
-    pub(crate) async fn connected(&self) {
+    pub(crate) async fn connected(&self, local: Option<IpAddr>) {
         tokio::select! {
             biased;
             () = self.checked.notified() => {}
             () = std::future::ready(()) => {}
         }
-        self.lock().moved = Some(rt::now());
+        let mut state = self.lock();
+        state.moved = Some(rt::now());
+        state.local = local;
+        state.address_gone = false;
     }
 
     /// There is no connection. What was meant for its server says nothing to the next.

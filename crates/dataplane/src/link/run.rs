@@ -1,6 +1,7 @@
 //! The life of a link: connect, move frames, connect again.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use transport::Stream;
 
-use super::queue::BATCH_LEN;
+use super::queue::{BATCH_LEN, Check};
 use super::{COST, Credit, LinkEvent, Packets, SendQueue};
 use crate::mailbox::Mailbox;
 use crate::relays::{RelayStream, Relays};
@@ -56,6 +57,7 @@ enum LinkError {
     Handshake(HandshakeError),
     Frame(FrameError),
     Silent,
+    AddressGone,
     Timeout,
 }
 
@@ -66,6 +68,7 @@ impl std::fmt::Display for LinkError {
             Self::Handshake(error) => error.fmt(f),
             Self::Frame(error) => error.fmt(f),
             Self::Silent => f.write_str("relay has gone silent"),
+            Self::AddressGone => f.write_str("our address on the way to the relay is gone"),
             Self::Timeout => f.write_str("relay did not accept us in time"),
         }
     }
@@ -134,7 +137,7 @@ impl Running {
             Ok(Err(error)) => return (error, Duration::ZERO),
             Err(_) => return (LinkError::Timeout, Duration::ZERO),
         };
-        self.config.queue.connected().await;
+        self.config.queue.connected(connected.local).await;
         self.tell(LinkEvent::Connected);
         tracing::info!("derp-{}: connected", self.config.region.id);
         let (read, write) = tokio::io::split(connected.io);
@@ -153,6 +156,7 @@ impl Running {
         let RelayStream {
             stream: mut io,
             server_key,
+            local,
         } = self.config.relays.dial(region).await?;
         let info = ClientInfo::default();
         let mut handshake = ClientHandshake::new(self.config.key.clone(), info, server_key);
@@ -177,6 +181,7 @@ impl Running {
             io,
             decoder: hello.decoder,
             info,
+            local,
         })
     }
 
@@ -227,7 +232,10 @@ impl Running {
     ) -> Result<usize, LinkError> {
         let read = tokio::select! {
             read = timeout(SILENCE, io.read(room)) => read,
-            () = self.config.queue.checked() => timeout(CHECK, io.read(room)).await,
+            check = self.config.queue.checked() => match check {
+                Check::Alive => timeout(CHECK, io.read(room)).await,
+                Check::AddressGone => return Err(LinkError::AddressGone),
+            },
         };
         match read {
             Ok(read) => Ok(read?),
@@ -331,6 +339,7 @@ struct Connected {
     io: Stream,
     decoder: ClientDecoder,
     info: ServerInfo,
+    local: Option<IpAddr>,
 }
 
 fn unexpected_end() -> LinkError {

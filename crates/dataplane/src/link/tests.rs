@@ -7,7 +7,7 @@ use host::Instant;
 use keys::NodePublic;
 use proptest::prelude::*;
 
-use super::queue::{BATCH_LEN, MAX_BATCHES};
+use super::queue::{BATCH_LEN, Check, MAX_BATCHES};
 use super::run::keep_within;
 use super::{Batch, SendQueue};
 
@@ -83,7 +83,7 @@ fn control_frames_overtake_packets_and_die_with_the_connection() {
 #[test]
 fn whoever_saw_congestion_hears_of_its_end() {
     let queue = SendQueue::new(false);
-    assert!(poll(queue.connected()).is_ready());
+    assert!(poll(queue.connected(None)).is_ready());
     let now = rt::now();
     assert!(!queue.is_congested(now, STALL));
     for _ in 0..4 {
@@ -159,5 +159,28 @@ proptest! {
         }
         keep_within(&mut bucket, &mut frames, Instant::ZERO);
         prop_assert!(frames == want);
+    }
+}
+
+#[test]
+fn a_connection_whose_address_is_gone_is_not_asked_for_a_sign_of_life() {
+    let ours = "192.168.1.2".parse().unwrap();
+    let other = "192.168.1.102".parse().unwrap();
+    for (local, addresses, want) in [
+        (Some(ours), &[ours, other][..], Check::Alive),
+        (Some(ours), &[other], Check::AddressGone),
+        (Some(ours), &[], Check::Alive),
+        (None, &[other], Check::Alive),
+        (Some("127.0.0.1".parse().unwrap()), &[other], Check::Alive),
+    ] {
+        let queue = SendQueue::new(false);
+        assert!(poll(queue.connected(local)).is_ready());
+        assert!(poll(queue.checked()).is_pending());
+        queue.check(addresses);
+        assert_eq!(poll(queue.checked()), Poll::Ready(want), "{local:?}");
+        // The next connection has an address of its own.
+        assert!(poll(queue.connected(Some(other))).is_ready());
+        queue.check(&[other]);
+        assert_eq!(poll(queue.checked()), Poll::Ready(Check::Alive));
     }
 }

@@ -412,7 +412,7 @@ impl World {
                 self.push(self.now + DELAY * 4, Happens::Connected { node, link });
             }
             Effect::CloseLink { .. } => self.nodes[node].link = None,
-            Effect::NotePreferred { .. } | Effect::CheckLinks | Effect::Rebind => {}
+            Effect::NotePreferred { .. } | Effect::CheckLinks { .. } | Effect::Rebind => {}
             Effect::ToHost(packets) => {
                 let packets = packets.packets().map(<[u8]>::to_vec);
                 self.nodes[node].to_host.extend(packets);
