@@ -17,6 +17,9 @@ const PINGS_DIRECT: u32 = 20;
 /// Pings after which a path that should be relayed is believed to stay so.
 const PINGS_RELAYED: u32 = 6;
 
+/// How often a ping is started that ends without any answer.
+const PING_TRIES: u32 = 5;
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Only these NATs, on the sender's and the receiver's side alike, besides `hard-easy`
@@ -170,7 +173,16 @@ fn measure(row: &mut Row, mib: u64) -> Result<()> {
     } else {
         PINGS_RELAYED
     };
-    let (direct, said) = from.ping_until_direct(address, count)?;
+    // The original's command line gives up at once while no relay of the peer is known.
+    let mut tries = 0;
+    let (direct, said) = loop {
+        let (direct, said) = from.ping_until_direct(address, count)?;
+        tries += 1;
+        if said.contains("pong from") || tries == PING_TRIES {
+            break (direct, said);
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    };
     if direct != row.expected_direct {
         eprintln!(
             "{said}\nsender:\n{}\nreceiver:\n{}",

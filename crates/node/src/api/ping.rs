@@ -1,6 +1,7 @@
 //! `ping`: who answers, and how.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use dataplane::{Engine, PingError, PingKind, PingRequest, Pong};
 use ipn::PingResult;
@@ -77,16 +78,25 @@ pub(crate) async fn result(
         kind,
         size,
     };
-    match engine.ping(request).await {
+    let answer = loop {
+        match engine.ping(request).await {
+            // Who has no way to a peer yet may have one soon: the asker has a limit of its own.
+            Err(PingError::NoPath) => tokio::time::sleep(NO_PATH_PAUSE).await,
+            answer => break answer,
+        }
+    };
+    match answer {
         Ok(pong) => {
             fill(&mut result, netmap, &pong);
             Some(result)
         }
-        // Compat: who has no way to a peer yet may have one soon, so the original's command line goes on asking.
-        Err(PingError::TimedOut | PingError::NoPath) => None,
+        Err(PingError::TimedOut) => None,
         Err(error) => failed(result, &error.to_string()),
     }
 }
+
+/// Between two looks for a way to a peer.
+const NO_PATH_PAUSE: Duration = Duration::from_millis(250);
 
 /// The peer with this address, or the one that routes it.
 fn owner(netmap: &NetMap, ip: IpAddr) -> Option<&Peer> {
