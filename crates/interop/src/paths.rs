@@ -1,10 +1,9 @@
 //! Which path two nodes find, how soon, and what it carries.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use lab::netns::Nat;
 use serde::Serialize;
 
@@ -125,19 +124,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                         mbit_per_s: None,
                         error: None,
                     };
-                    let outcome = catch_unwind(AssertUnwindSafe(|| measure(&mut row, options.mib)));
-                    if let Err(error) =
-                        outcome.unwrap_or_else(|_| Err(anyhow!("a part of the scenario panicked")))
-                    {
-                        eprintln!("{error:#}");
-                        row.error = Some(
-                            format!("{error:#}")
-                                .lines()
-                                .next()
-                                .unwrap_or_default()
-                                .to_owned(),
-                        );
-                    }
+                    row.error = report::attempt(|| measure(&mut row, options.mib)).err();
                     println!("{}", row.cells().join("  "));
                     rows.push(row);
                 }

@@ -4,7 +4,6 @@
 //! two arrivals from shortly before the fault to half a minute after it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -129,22 +128,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
                 error: None,
             };
             for _ in 0..options.rounds {
-                let round = AssertUnwindSafe(|| measure(options, fault, nodes));
-                let outcome = catch_unwind(round);
-                match outcome.unwrap_or_else(|_| Err(anyhow!("a part of the scenario panicked"))) {
+                match report::attempt(|| measure(options, fault, nodes)) {
                     Ok(gap) => row
                         .gaps_ms
                         .push(u64::try_from(gap.as_millis()).unwrap_or(u64::MAX)),
-                    Err(error) => {
-                        eprintln!("{error:#}");
-                        row.error = Some(
-                            format!("{error:#}")
-                                .lines()
-                                .next()
-                                .unwrap_or_default()
-                                .to_owned(),
-                        );
-                    }
+                    Err(error) => row.error = Some(error),
                 }
             }
             println!("{}: {}: {:?} ms", fault.title(), nodes, row.gaps_ms);
