@@ -12,8 +12,11 @@ use goflag::{FlagSet, GoDuration};
 fn original(test: &str, variable: &str) -> Option<String> {
     let path = std::env::var(variable).ok().filter(|p| !p.is_empty());
     if path.is_none() {
-        eprintln!(
-            "SKIP {test}: set {variable} to the path of the original program (go install tailscale.com/cmd/...)"
+        testkit::originals::skip(
+            test,
+            &format!(
+                "set {variable} to the path of the original program (go install tailscale.com/cmd/...)"
+            ),
         );
     }
     path

@@ -14,8 +14,9 @@ fn lab(test: &str, args: &[&str]) -> Option<Output> {
     let program = Path::new(env!("CARGO_BIN_EXE_lab"));
     for other in ["tailscaled", "tailscale"] {
         if !program.with_file_name(other).exists() {
-            eprintln!(
-                "SKIP {test}: `{other}` is not built; run cargo test for the whole workspace"
+            testkit::originals::skip(
+                test,
+                &format!("`{other}` is not built; run cargo test for the whole workspace"),
             );
             return None;
         }

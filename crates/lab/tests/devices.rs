@@ -7,7 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "running the lab is the test")]
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,8 +21,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// The lab's command; says why not if it cannot run here.
 fn lab(test: &str, args: &[&str]) -> Option<Command> {
     let skip = |reason: &str| {
-        // The test harness would swallow `eprintln!`.
-        let _ = writeln!(std::io::stderr(), "SKIP {test}: {reason}");
+        testkit::originals::skip(test, reason);
         None
     };
     if !geteuid().is_root() {

@@ -419,8 +419,9 @@ async fn go_cli(daemon: &Daemon, cli: &str, args: &[&str]) -> (Option<i32>, Stri
 #[tokio::test(flavor = "multi_thread")]
 async fn the_originals_command_line_is_content() {
     let Ok(cli) = std::env::var("TS_GO_TAILSCALE") else {
-        eprintln!(
-            "SKIP the_originals_command_line_is_content: set TS_GO_TAILSCALE to the path of the originals' tailscale"
+        testkit::originals::skip(
+            "the_originals_command_line_is_content",
+            "set TS_GO_TAILSCALE to the path of the originals' tailscale",
         );
         return;
     };

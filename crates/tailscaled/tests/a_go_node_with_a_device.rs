@@ -129,10 +129,7 @@ fn exchange(from: &Node, to: &Node, address: IpAddr) {
 fn kernels_reach_each_other_through_both_daemons() {
     let test = "kernels_reach_each_other_through_both_daemons";
     if !rustix::process::geteuid().is_root() {
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIP {test}: only root can make network namespaces"
-        );
+        testkit::originals::skip(test, "only root can make network namespaces");
         return;
     }
     let (Some(theirs), Some(_)) = (

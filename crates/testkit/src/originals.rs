@@ -14,14 +14,22 @@ use tempfile::TempDir;
 
 use crate::{Process, free_port};
 
+/// Says on stderr that `test` is skipped and why, as one line that the test harness does not swallow.
+///
+/// One write: CI reads these lines, and other threads print at the same time.
+pub fn skip(test: &str, reason: &str) {
+    let _ = std::io::stderr().write_all(format!("SKIP {test}: {reason}\n").as_bytes());
+}
+
 /// The program that `variable` names; otherwise says on stderr why `test` is skipped.
 pub fn program(test: &str, variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).filter(|path| !path.is_empty());
     if path.is_none() {
-        // The test harness would swallow `eprintln!`.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIP {test}: set {variable} to the path of the original program (built from its Go source)"
+        skip(
+            test,
+            &format!(
+                "set {variable} to the path of the original program (built from its Go source)"
+            ),
         );
     }
     path.map(PathBuf::from)

@@ -478,7 +478,10 @@ async fn curl_gets_through_in_every_way() {
     ] {
         let arguments = [&way[..], std::slice::from_ref(&url)].concat();
         let Some((code, got)) = curl(&arguments).await else {
-            eprintln!("SKIP curl_gets_through_in_every_way: no curl; install the package `curl`");
+            testkit::originals::skip(
+                "curl_gets_through_in_every_way",
+                "no curl; install the package `curl`",
+            );
             return;
         };
         assert_eq!(code, 0, "{way:?}");

@@ -1,6 +1,5 @@
 //! Each kind of NAT does what its name says. These need root.
 
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -11,10 +10,7 @@ fn can_make_namespaces(test: &str) -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }
-    let _ = writeln!(
-        std::io::stderr(),
-        "SKIP {test}: only root can make network namespaces"
-    );
+    testkit::originals::skip(test, "only root can make network namespaces");
     false
 }
 

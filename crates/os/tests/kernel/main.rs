@@ -5,8 +5,6 @@
     reason = "a test that cannot be set up has failed"
 )]
 
-use std::io::Write as _;
-
 #[cfg(target_os = "linux")]
 mod device;
 #[cfg(target_os = "linux")]
@@ -20,10 +18,9 @@ fn in_namespace(name: &str, test: impl AsyncFnOnce() + Send + 'static) {
     let name = name.to_owned();
     let thread = std::thread::spawn(move || {
         if let Err(error) = sys::namespace::enter_new_network() {
-            // The test harness would swallow `println!`.
-            let _ = writeln!(
-                std::io::stderr(),
-                "SKIP {name}: only root can make network namespaces ({error})"
+            testkit::originals::skip(
+                &name,
+                &format!("only root can make network namespaces ({error})"),
             );
             return;
         }

@@ -267,10 +267,9 @@ fn raise_open_files() {
 #[tokio::test]
 async fn who_is_not_root_may_look_but_not_change() {
     if !rustix::process::geteuid().is_root() {
-        let mut stderr = std::io::stderr();
-        let _ = writeln!(
-            stderr,
-            "SKIP who_is_not_root_may_look_but_not_change: run as root, who can become another user"
+        testkit::originals::skip(
+            "who_is_not_root_may_look_but_not_change",
+            "run as root, who can become another user",
         );
         return;
     }
