@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::{DnsConfig, Instant, RouterConfig, Wall};
+use host::{Applied, DnsConfig, Instant, RouterConfig, Wall};
 use ipn::health::HealthState;
 use ipn::{Notify, State};
 use keys::{DiscoPublic, NodePrivate, NodePublic};
@@ -167,7 +167,7 @@ impl Backend {
             }
             Event::Engine(event) => self.handle_engine(event, &at),
             Event::Stored { key, failure } => self.handle_stored(key, failure, &at),
-            Event::Applied { target, failures } => self.handle_applied(target, &failures, &at),
+            Event::Applied { target, applied } => self.handle_applied(target, &applied, &at),
             Event::Drifted(Target::Router) => self.asked.router.asked = None,
             Event::Drifted(Target::Dns) => self.asked.dns.asked = None,
             Event::Link { up } => self.link_up = up,
@@ -273,12 +273,14 @@ impl Backend {
         self.effect(Effect::Control(ControlEffect::Learned(Box::new(change))));
     }
 
-    fn handle_applied(&mut self, target: Target, failures: &[String], at: &Moment<'_>) {
-        let failure = (!failures.is_empty()).then(|| failures.join("; "));
+    fn handle_applied(&mut self, target: Target, applied: &Applied, at: &Moment<'_>) {
+        let joined = |texts: &[String]| (!texts.is_empty()).then(|| texts.join("; "));
+        let failure = joined(&applied.failures);
         match target {
             Target::Router => {
                 self.asked.router.done(failure.is_some(), at.now);
                 self.health.facts.router_failure = failure;
+                self.health.facts.router_note = joined(&applied.notes);
             }
             Target::Dns => {
                 self.asked.dns.done(failure.is_some(), at.now);

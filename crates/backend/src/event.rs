@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use host::Applied;
 use ipn::{MaskedPrefs, Options, Prefs};
 use keys::DiscoPublic;
 use netmap::NetMapChange;
@@ -42,8 +43,8 @@ pub enum Event {
     Applied {
         /// What was applied.
         target: Target,
-        /// What could not be done; empty if all is well.
-        failures: Vec<String>,
+        /// How that went.
+        applied: Applied,
     },
     /// Somebody else changed what was applied: it must be applied again.
     Drifted(Target),

@@ -51,6 +51,7 @@ pub(crate) struct Facts {
     pub(crate) udp4_unbound: bool,
     pub(crate) filter_refused: bool,
     pub(crate) router_failure: Option<String>,
+    pub(crate) router_note: Option<String>,
     pub(crate) dns_failure: Option<String>,
     pub(crate) control_messages: Arc<BTreeMap<String, DisplayMessage>>,
 }
@@ -251,6 +252,7 @@ fn derive(facts: &Facts, now: Instant) -> Vec<(Warnable, Option<Args>)> {
             .map(|error| args(&[(arg::LEGACY_ERROR, error)]))
     };
     set(Warnable::Router, legacy(&facts.router_failure));
+    set(Warnable::RouterNote, legacy(&facts.router_note));
     set(Warnable::Dns, legacy(&facts.dns_failure));
     set(
         Warnable::DerpRegionError,

@@ -61,6 +61,80 @@ pub struct RouterConfig {
     pub addresses: Vec<IpNet>,
     /// Prefixes that go into the tunnel.
     pub routes: Vec<IpNet>,
+    /// What becomes of the networks around us.
+    pub lan: Lan,
+    /// The firewall.
+    pub firewall: FirewallConfig,
+}
+
+/// What becomes of the networks that the machine is on, where a route into the tunnel leads there too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lan {
+    /// They win over routes that are as long or shorter, but for those to everywhere.
+    #[default]
+    Wins,
+    /// Routes into the tunnel win: as the originals.
+    Yields,
+    /// Everything goes to an exit node, and they too.
+    Captured,
+    /// Everything goes to an exit node but what is for them.
+    Kept,
+}
+
+/// How much of the firewall is ours to manage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NetfilterMode {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Chains of our own, which nobody asks but who wants to.
+    NoDivert,
+    /// Chains of our own, which are asked before all others.
+    On,
+}
+
+/// How rules are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FirewallKind {
+    /// As the machine seems to be used.
+    #[default]
+    Auto,
+    /// So that `iptables` can list them.
+    Iptables,
+    /// As `nft` writes them.
+    Nftables,
+}
+
+/// What to do with packets that come from outside with a source in the carriers' range (100.64.0.0/10), in which the
+/// tailnet's addresses are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CgnatGuard {
+    /// Drop them; where the machine's own networks use that range, only those with addresses of the tailnet.
+    #[default]
+    Narrow,
+    /// Drop them all: as the originals.
+    Drop,
+    /// Let them pass.
+    Off,
+}
+
+/// What the firewall should look like. The default, empty value means: nothing of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FirewallConfig {
+    /// How much is ours to manage.
+    pub mode: NetfilterMode,
+    /// How rules are written.
+    pub kind: FirewallKind,
+    /// Whether packets of peers leave us with our own address.
+    pub snat: bool,
+    /// Whether only answers may be forwarded to peers.
+    pub stateful: bool,
+    /// The guard of the tailnet's addresses.
+    pub cgnat: CgnatGuard,
+    /// The UDP port over IPv4 to let in; 0 for none.
+    pub port_v4: u16,
+    /// The UDP port over IPv6 to let in; 0 for none.
+    pub port_v6: u16,
 }
 
 /// What the OS resolver should do. The default, empty value means: nothing of ours.
@@ -79,6 +153,8 @@ pub struct DnsConfig {
 pub struct Applied {
     /// What could not be done, each with what was attempted and why not.
     pub failures: Vec<String>,
+    /// What was done otherwise than one might expect, and why.
+    pub notes: Vec<String>,
 }
 
 /// Applies routing. Idempotent.

@@ -10,8 +10,9 @@ mod state;
 
 pub use clock::{Clock, Instant, Wall};
 pub use config::{
-    Applied, DnsConfig, DnsConfigurator, Egress, LinkDelta, LinkMonitor, LinkState, Masquerade,
-    PeerConfig, Router, RouterConfig, os_socket,
+    Applied, CgnatGuard, DnsConfig, DnsConfigurator, Egress, FirewallConfig, FirewallKind, Lan,
+    LinkDelta, LinkMonitor, LinkState, Masquerade, NetfilterMode, PeerConfig, Router, RouterConfig,
+    os_socket,
 };
 pub use io::{
     Batch, Csum, DropCounts, Ecn, Gso, GsoKind, Offload, Sent, SocketId, Tun, TunQueue, TunRx,

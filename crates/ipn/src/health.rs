@@ -79,6 +79,8 @@ pub enum Warnable {
     Router,
     /// The OS resolver could not be configured.
     Dns,
+    /// The OS routing was done otherwise than one might expect.
+    RouterNote,
 }
 
 /// What is fixed about a warning.
@@ -133,7 +135,7 @@ pub mod arg {
 
 impl Warnable {
     /// Every warning.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::UpdateAvailable,
         Self::SecurityUpdateAvailable,
         Self::IsUsingUnstableVersion,
@@ -157,6 +159,7 @@ impl Warnable {
         Self::SyncDisabled,
         Self::Router,
         Self::Dns,
+        Self::RouterNote,
     ];
 
     /// The code that clients know it by.
@@ -334,6 +337,13 @@ impl Warnable {
             Self::Dns => Definition {
                 code: "dns",
                 text: "{LegacyError}",
+                ..PLAIN
+            },
+            // The originals have no such warning.
+            Self::RouterNote => Definition {
+                code: "router-note",
+                text: "{LegacyError}",
+                severity: Severity::Low,
                 ..PLAIN
             },
         }

@@ -168,17 +168,17 @@ impl Hands {
                 None
             }
             Effect::ApplyRouter(want) => {
-                let failures = self.router.apply(&want).failures;
+                let applied = self.router.apply(&want);
                 Some(Event::Applied {
                     target: Target::Router,
-                    failures,
+                    applied,
                 })
             }
             Effect::ApplyDns(want) => {
-                let failures = self.dns.apply(&want).failures;
+                let applied = self.dns.apply(&want);
                 Some(Event::Applied {
                     target: Target::Dns,
-                    failures,
+                    applied,
                 })
             }
             Effect::SaveState { key, value } => {

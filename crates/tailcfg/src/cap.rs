@@ -32,6 +32,8 @@ pub const DISABLE_UPNP: &str = "debug-disable-upnp";
 pub const ONLY_TCP_443: &str = "only-tcp-443";
 /// Node: one route for all IPv4 addresses of peers.
 pub const ONE_CGNAT: &str = "one-cgnat?v=true";
+/// Node: the guard of the carriers' address range is off.
+pub const DISABLE_LINUX_CGNAT_DROP_RULE: &str = "disable-linux-cgnat-drop-rule";
 /// Node: the network's display name is the argument.
 pub const TAILNET_DISPLAY_NAME: &str = "tailnet-display-name";
 

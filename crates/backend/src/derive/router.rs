@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use host::RouterConfig;
+use host::{CgnatGuard, FirewallConfig, FirewallKind, Lan, NetfilterMode, RouterConfig};
 use ipn::Prefs;
 use ipnet::IpNet;
 use netmap::NetMap;
@@ -48,6 +48,35 @@ pub(crate) fn router(map: &NetMap, prefs: &Prefs, peers: &Routes) -> RouterConfi
     RouterConfig {
         addresses,
         routes: routes.into_iter().collect(),
+        lan: match uses_exit_node(prefs) {
+            true if prefs.exit_node_allow_lan_access => Lan::Kept,
+            true => Lan::Captured,
+            false => Lan::Wins,
+        },
+        firewall: firewall(map, prefs),
+    }
+}
+
+fn firewall(map: &NetMap, prefs: &Prefs) -> FirewallConfig {
+    FirewallConfig {
+        mode: match prefs.netfilter_mode {
+            ipn::NetfilterMode::OFF => NetfilterMode::Off,
+            ipn::NetfilterMode::NO_DIVERT => NetfilterMode::NoDivert,
+            _ => NetfilterMode::On,
+        },
+        kind: match prefs.netfilter_kind.as_str() {
+            "iptables" => FirewallKind::Iptables,
+            "nftables" => FirewallKind::Nftables,
+            _ => FirewallKind::Auto,
+        },
+        snat: !prefs.no_snat,
+        stateful: prefs.no_stateful_filtering == Some(false),
+        cgnat: match map.self_node.has_cap(cap::DISABLE_LINUX_CGNAT_DROP_RULE) {
+            true => CgnatGuard::Off,
+            false => CgnatGuard::Narrow,
+        },
+        port_v4: 0,
+        port_v6: 0,
     }
 }
 

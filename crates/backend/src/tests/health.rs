@@ -1,5 +1,7 @@
 //! Which warnings show up when.
 
+use host::Applied;
+
 use super::*;
 
 fn texts(world: &World) -> Vec<String> {
@@ -140,20 +142,25 @@ fn a_router_that_fails_is_told_and_tried_again() {
     world.bring_up("node1", 1);
     derp(&mut world, true);
     world.router = None;
-    let failures = vec!["no such device".to_owned()];
-    world.send(Event::Applied {
-        target: Target::Router,
-        failures,
-    });
+    let applied = |failures: &[&str], notes: &[&str]| {
+        let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+        Event::Applied {
+            target: Target::Router,
+            applied: Applied {
+                failures: texts(failures),
+                notes: texts(notes),
+            },
+        }
+    };
+    world.send(applied(&["no such device"], &[]));
     assert_eq!(texts(&world), ["no such device"]);
     assert_eq!(world.router, None);
     let due = world.brain.next_timeout().unwrap();
     world.now = due;
     world.send(Event::Timer);
     assert!(world.router.is_some());
-    world.send(Event::Applied {
-        target: Target::Router,
-        failures: Vec::new(),
-    });
+    world.send(applied(&[], &["the network here is used"]));
+    assert_eq!(texts(&world), ["the network here is used"]);
+    world.send(applied(&[], &[]));
     assert_eq!(texts(&world), Vec::<String>::new());
 }

@@ -41,7 +41,7 @@ impl Monitor {
     /// Starts to watch. `tun` is the name of our own device, which does not count. Must be called inside the async runtime.
     pub fn start(tun: Option<String>) -> io::Result<Self> {
         // The subscription comes first: what changes while the interfaces are read is seen after it.
-        let events = Subscription::open(GROUPS)?;
+        let events = Subscription::open(Protocol::Route, GROUPS)?;
         let machine = read(tun.clone())?;
         Ok(Self {
             events,

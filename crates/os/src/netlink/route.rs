@@ -42,6 +42,7 @@ const PROTOCOL_BOOT: u8 = 3;
 
 const LINK_UP: u32 = 0x1;
 const LINK_LOOPBACK: u32 = 0x8;
+const LINK_LOWER_UP: u32 = 0x1_0000;
 
 /// A network interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct Link {
     pub name: String,
     /// Whether it is up, administratively.
     pub up: bool,
+    /// Whether it is connected, as far as the driver can tell.
+    pub carrier: bool,
     /// Whether it is loopback.
     pub loopback: bool,
     /// The longest packet that it takes.
@@ -116,6 +119,7 @@ impl Link {
             index: read_u32(body, 4)?,
             name: String::new(),
             up: flags & LINK_UP != 0,
+            carrier: flags & LINK_LOWER_UP != 0,
             loopback: flags & LINK_LOOPBACK != 0,
             mtu: 0,
         };

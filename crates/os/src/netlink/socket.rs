@@ -213,10 +213,10 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Listens to multicast groups of the route protocol, as a set of bits. Must be called inside the async runtime.
-    pub fn open(groups: u32) -> io::Result<Self> {
+    /// Listens to multicast groups of a protocol, as a set of bits. Must be called inside the async runtime.
+    pub fn open(protocol: Protocol, groups: u32) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = open(Protocol::Route, groups, flags)?;
+        let socket = open(protocol, groups, flags)?;
         Ok(Self {
             socket: tokio::net::UdpSocket::from_std(socket.into())?,
             buffer: vec![0; BUFFER],

@@ -17,6 +17,7 @@ fn config() -> RouterConfig {
     RouterConfig {
         addresses: vec!["100.64.0.1/32".parse().unwrap()],
         routes: vec!["100.64.0.2/32".parse().unwrap()],
+        ..RouterConfig::default()
     }
 }
 

@@ -8,6 +8,8 @@
 #[cfg(target_os = "linux")]
 mod device;
 #[cfg(target_os = "linux")]
+mod firewall;
+#[cfg(target_os = "linux")]
 mod links;
 #[cfg(target_os = "linux")]
 mod router;
@@ -33,4 +35,28 @@ fn in_namespace(name: &str, test: impl AsyncFnOnce() + Send + 'static) {
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Runs a program in the namespace of the calling thread.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it runs the tools that people use"
+)]
+#[cfg(target_os = "linux")]
+fn run(line: &str) -> String {
+    let mut words = line.split(' ');
+    let program = words.next().unwrap();
+    let output = std::process::Command::new(program)
+        .args(words)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("{program}: {error}; install iproute2, iptables and nftables")
+        });
+    assert!(
+        output.status.success(),
+        "{line}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
 }

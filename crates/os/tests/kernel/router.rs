@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use host::{Router as _, RouterConfig};
+use host::{Lan, Router as _, RouterConfig};
 use ipnet::IpNet;
 use os::netlink::route::{Action, TABLE_MAIN, THROW, UNICAST};
 use os::netlink::{Address, Netlink, Protocol, Route, Rule};
 use os::router::LinuxRouter;
 
-use crate::in_namespace;
+use crate::{in_namespace, run};
 
 fn netlink() -> Netlink {
     Netlink::open(Protocol::Route).unwrap()
@@ -17,6 +17,7 @@ fn config(addresses: &[&str], routes: &[&str]) -> RouterConfig {
     RouterConfig {
         addresses: nets(addresses),
         routes: nets(routes),
+        ..RouterConfig::default()
     }
 }
 
@@ -235,8 +236,129 @@ fn ten_thousand_routes() {
         let want = RouterConfig {
             addresses: config(&["100.64.0.1/32"], &[]).addresses,
             routes: routes.collect(),
+            ..RouterConfig::default()
         };
         assert_eq!(router.apply(&want).failures, Vec::<String>::new());
         assert_eq!(seen().1, want.routes);
     });
+}
+
+/// Destinations of table 52, each with whether it leads into the tunnel.
+fn table() -> Vec<(String, bool)> {
+    let routes = netlink().routes().unwrap();
+    let ours = routes.into_iter().filter(|route| route.table == 52);
+    let mut table: Vec<(String, bool)> = ours
+        .map(|route| (route.to.to_string(), route.kind == UNICAST))
+        .collect();
+    table.sort();
+    table
+}
+
+fn expected(routes: &[(&str, bool)]) -> Vec<(String, bool)> {
+    let owned = routes
+        .iter()
+        .map(|(to, is_tunnel)| ((*to).to_owned(), *is_tunnel));
+    let mut owned: Vec<_> = owned.collect();
+    owned.sort();
+    owned
+}
+
+/// A network around the machine: a cable with an address at our end.
+fn plug_in(net: &str) {
+    for line in [
+        "ip link add lan0 type veth peer name lan1",
+        "ip link set lan1 up",
+        "ip link set lan0 up",
+        &format!("ip addr add {net} dev lan0"),
+    ] {
+        run(line);
+    }
+}
+
+#[test]
+fn the_network_around_us_wins_over_a_peers_route_until_it_is_gone() {
+    in_namespace(
+        "the_network_around_us_wins_over_a_peers_route_until_it_is_gone",
+        async || {
+            let _device = os::tun::open("tst0", 1280).unwrap();
+            let mut router = LinuxRouter::new("tst0").unwrap();
+            let want = config(
+                &["100.64.0.1/32"],
+                &[
+                    "192.168.7.0/24",
+                    "192.168.0.0/16",
+                    "192.168.7.128/25",
+                    "0.0.0.0/0",
+                ],
+            );
+            let all_in = [
+                ("192.168.7.0/24", true),
+                ("192.168.0.0/16", true),
+                ("192.168.7.128/25", true),
+                ("0.0.0.0/0", true),
+            ];
+            assert_eq!(router.apply(&want).notes, Vec::<String>::new());
+            assert_eq!(table(), expected(&all_in));
+
+            plug_in("192.168.7.2/24");
+            router.drifted().await;
+            let applied = router.apply(&want);
+            assert_eq!(applied.failures, Vec::<String>::new());
+            assert!(
+                applied.notes[0].contains("192.168.7.0/24"),
+                "{:?}",
+                applied.notes
+            );
+            let mut kept_out = all_in;
+            kept_out[0].1 = false;
+            assert_eq!(table(), expected(&kept_out));
+
+            // The cable is pulled; its address stays.
+            run("ip link set lan1 down");
+            router.drifted().await;
+            router.apply(&want);
+            assert_eq!(table(), expected(&all_in));
+
+            run("ip link set lan1 up");
+            router.drifted().await;
+            router.apply(&want);
+            assert_eq!(table(), expected(&kept_out));
+
+            let yields = RouterConfig {
+                lan: Lan::Yields,
+                ..want
+            };
+            assert_eq!(router.apply(&yields).notes, Vec::<String>::new());
+            assert_eq!(table(), expected(&all_in));
+        },
+    );
+}
+
+#[test]
+fn with_an_exit_node_the_network_around_us_is_captured_unless_it_is_wanted() {
+    in_namespace(
+        "with_an_exit_node_the_network_around_us_is_captured_unless_it_is_wanted",
+        async || {
+            run("ip link set lo up");
+            plug_in("192.168.7.2/24");
+            let _device = os::tun::open("tst0", 1280).unwrap();
+            let mut router = LinuxRouter::new("tst0").unwrap();
+            let want = |lan| RouterConfig {
+                lan,
+                ..config(&["100.64.0.1/32"], &["0.0.0.0/0"])
+            };
+            for (lan, lan_is_tunnel) in [(Lan::Captured, true), (Lan::Kept, false)] {
+                let applied = router.apply(&want(lan));
+                assert_eq!(applied.failures, Vec::<String>::new());
+                let routes = [
+                    ("0.0.0.0/0", true),
+                    ("127.0.0.0/8", false),
+                    ("192.168.7.0/24", lan_is_tunnel),
+                ];
+                assert_eq!(table(), expected(&routes));
+            }
+            router.cleanup();
+            assert_eq!(table(), []);
+        },
+    );
 }

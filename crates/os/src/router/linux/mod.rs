@@ -5,9 +5,11 @@
 //! mended by the same steps. Nothing is touched but what can only be ours: the device, routing table 52 where it leads to
 //! the device, and the rules at our priorities.
 //!
-//! The firewall is left alone.
+//! The firewall is `firewall`'s.
 
 mod egress;
+mod firewall;
+mod knobs;
 mod plan;
 mod watch;
 
@@ -17,11 +19,15 @@ use std::io;
 use std::net::IpAddr;
 
 use host::{Applied, BoxFuture, RouterConfig};
+use ipnet::IpNet;
 use rustix::io::Errno;
+
+use self::firewall::Around;
+use self::knobs::Knobs;
 
 use self::plan::{Have, Step, Want, plan};
 use self::watch::Watch;
-use crate::netlink::{Netlink, Protocol};
+use crate::netlink::{Address, Link, Netlink, Protocol};
 
 /// The bits of a packet's mark that are ours to use.
 const MARK_MASK: u32 = 0xff_0000;
@@ -32,12 +38,13 @@ const TABLE: u32 = 52;
 /// Our rules' priorities start behind this.
 const RULE_BASE: u32 = 5200;
 
-/// Routes through one TUN device.
+/// Routes through one TUN device, and the firewall around it.
 #[derive(Debug)]
 pub struct LinuxRouter {
     device: String,
+    knobs: Knobs,
     /// What is wanted; `None` before the first time and after the last.
-    want: Option<Want>,
+    want: Option<RouterConfig>,
     watch: Watch,
 }
 
@@ -47,74 +54,142 @@ impl LinuxRouter {
     pub fn new(device: &str) -> io::Result<Self> {
         Ok(Self {
             device: device.to_owned(),
+            knobs: Knobs::from_environment(),
             want: None,
             watch: Watch::start()?,
         })
     }
 
-    fn reconcile(&mut self, want: &Want) -> Applied {
-        let outcome = Netlink::open(Protocol::Route).and_then(|mut netlink| {
-            let have = read(&mut netlink, &self.device)?;
-            let mut applied = carry_out(&mut netlink, plan(&have, want));
-            if want.is_on() && have.link.is_none() {
-                let missing = format!("there is no device `{}`", self.device);
-                applied.failures.push(missing);
-            }
-            Ok(applied)
-        });
+    fn reconcile(&mut self, config: &RouterConfig) -> Applied {
+        let applied = reconcile(&self.device, config);
         // What we have just done ourselves is not somebody else's doing.
         self.watch.forget();
-        outcome.unwrap_or_else(|error| Applied {
-            failures: vec![format!("read the kernel's routing: {error}")],
-        })
+        applied
+    }
+
+    fn is_on(&self) -> bool {
+        let is_on = |config: &RouterConfig| *config != RouterConfig::default();
+        self.want.as_ref().is_some_and(is_on)
     }
 }
 
 impl host::Router for LinuxRouter {
     fn apply(&mut self, config: &RouterConfig) -> Applied {
-        let want = Want::from_config(config);
-        let applied = self.reconcile(&want);
-        self.want = Some(want);
+        let config = self.knobs.turn(config);
+        let applied = self.reconcile(&config);
+        self.want = Some(config);
         applied
     }
 
     fn drifted(&mut self) -> BoxFuture<'_, ()> {
-        let is_on = self.want.as_ref().is_some_and(|want| want.is_on());
-        Box::pin(self.watch.drifted(is_on))
+        let is_on = self.is_on();
+        Box::pin(async move {
+            loop {
+                self.watch.changed(is_on).await;
+                // Others change much that is none of our business.
+                if self
+                    .want
+                    .as_ref()
+                    .is_none_or(|want| has_drifted(&self.device, want))
+                {
+                    return;
+                }
+            }
+        })
     }
 
     fn cleanup(&mut self) -> Applied {
         self.want = None;
-        self.reconcile(&Want::nothing())
+        self.reconcile(&RouterConfig::default())
     }
 }
 
 /// Removes what a process that routed through `device` has left behind.
 pub fn cleanup(device: &str) -> Applied {
+    reconcile(device, &RouterConfig::default())
+}
+
+fn reconcile(device: &str, config: &RouterConfig) -> Applied {
+    let want = Want::from_config(config);
     let outcome = Netlink::open(Protocol::Route).and_then(|mut netlink| {
         let have = read(&mut netlink, device)?;
-        Ok(carry_out(&mut netlink, plan(&have, &Want::nothing())))
+        let mut applied = carry_out(&mut netlink, plan(&have, &want));
+        if want.is_on() && have.link.is_none() {
+            let missing = format!("there is no device `{device}`");
+            applied.failures.push(missing);
+        }
+        let failures = firewall::reconcile(&config.firewall, around(device, config, &have));
+        applied.failures.extend(failures);
+        applied.notes.extend(lan_note(&want, &have));
+        Ok(applied)
     });
     outcome.unwrap_or_else(|error| Applied {
         failures: vec![format!("read the kernel's routing: {error}")],
+        ..Applied::default()
+    })
+}
+
+/// Whether the kernel has something else than is wanted. What cannot be read has not changed.
+fn has_drifted(device: &str, config: &RouterConfig) -> bool {
+    let have = Netlink::open(Protocol::Route).and_then(|mut netlink| read(&mut netlink, device));
+    have.is_ok_and(|have| {
+        !plan(&have, &Want::from_config(config)).is_empty()
+            || firewall::has_drifted(&config.firewall, around(device, config, &have))
+    })
+}
+
+fn around<'a>(device: &'a str, config: &'a RouterConfig, have: &Have) -> Around<'a> {
+    Around {
+        device,
+        has_v6: have.v6,
+        addresses: &config.addresses,
+        routes: &config.routes,
+        is_cgnat_underlay: have.is_cgnat_underlay(),
+    }
+}
+
+/// Says which networks around us hide a peer's.
+fn lan_note(want: &Want, have: &Have) -> Option<String> {
+    let hidden = match want.lan() {
+        host::Lan::Wins => want.exceptions(have),
+        host::Lan::Yields | host::Lan::Captured | host::Lan::Kept => return None,
+    };
+    let list: Vec<String> = hidden.iter().map(IpNet::to_string).collect();
+    (!list.is_empty()).then(|| {
+        format!(
+            "a peer offers a route to {}, which this machine is on itself: the network here is used",
+            list.join(", ")
+        )
     })
 }
 
 fn read(netlink: &mut Netlink, device: &str) -> io::Result<Have> {
-    let link = netlink.link_named(device)?;
-    let index = link.as_ref().map(|link| link.index);
-    let v6 = has_v6(device);
+    let links = netlink.links()?;
+    let link = links.iter().find(|link| link.name == device);
+    let index = link.map(|link| link.index);
+    let of = |wanted: &dyn Fn(&Link) -> bool, addresses: &[Address]| -> Vec<IpNet> {
+        addresses
+            .iter()
+            .filter(|address| {
+                let owner = links.iter().find(|link| link.index == address.link);
+                owner.is_some_and(wanted)
+            })
+            .map(|address| address.net)
+            .collect()
+    };
     let addresses = netlink.addresses()?;
     let routes = netlink.routes()?;
     Ok(Have {
         link: index,
         is_up: link.is_some_and(|link| link.up),
-        v6,
-        addresses: addresses
-            .into_iter()
-            .filter(|address| Some(address.link) == index)
-            .map(|address| address.net)
-            .collect(),
+        v6: has_v6(device),
+        others: of(
+            &|link| Some(link.index) != index && !link.loopback && link.up && link.carrier,
+            &addresses,
+        ),
+        loopback: of(&|link| link.loopback, &addresses),
+        addresses: of(&|link| Some(link.index) == index, &addresses),
+        gateways: routes.iter().filter_map(|route| route.gateway).collect(),
         routes: routes
             .into_iter()
             .filter(|route| route.table == TABLE)
@@ -141,6 +216,7 @@ fn carry_out(netlink: &mut Netlink, steps: Vec<Step>) -> Applied {
     };
     Applied {
         failures: steps.iter().zip(outcomes).filter_map(failed).collect(),
+        notes: Vec::new(),
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
-use host::RouterConfig;
+use host::{Lan, RouterConfig};
 use ipnet::IpNet;
-use packet::addr::is_tailscale_ip;
+use packet::addr::{CGNAT, is_tailscale_ip};
 
 use super::{BYPASS_MARK, MARK_MASK, RULE_BASE, TABLE};
 use crate::netlink::route::{Action, TABLE_DEFAULT, TABLE_MAIN, THROW, UNICAST, set_link_up};
@@ -26,13 +27,29 @@ pub(super) struct Have {
     pub(super) routes: Vec<Route>,
     /// All rules.
     pub(super) rules: Vec<Rule>,
+    /// The addresses of other interfaces that are up and connected, each with its network's length.
+    pub(super) others: Vec<IpNet>,
+    /// Those of the loopback interface.
+    pub(super) loopback: Vec<IpNet>,
+    /// The next routers of the machine's other routes.
+    pub(super) gateways: Vec<IpAddr>,
+}
+
+impl Have {
+    /// Whether the machine's own networks use the carriers' range, in which the tailnet's addresses are.
+    pub(super) fn is_cgnat_underlay(&self) -> bool {
+        let in_range = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if CGNAT.contains(&ip));
+        let addresses = self.others.iter().map(IpNet::addr);
+        addresses.chain(self.gateways.iter().copied()).any(in_range)
+    }
 }
 
 /// What is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Want {
-    addresses: BTreeSet<IpNet>,
-    routes: BTreeSet<IpNet>,
+    pub(super) addresses: BTreeSet<IpNet>,
+    pub(super) routes: BTreeSet<IpNet>,
+    lan: Lan,
 }
 
 /// One thing to do.
@@ -55,22 +72,58 @@ pub(super) enum Step {
 }
 
 impl Want {
-    /// Nothing of ours.
-    pub(super) fn nothing() -> Self {
-        Self::default()
-    }
-
     /// What the brain wants.
     pub(super) fn from_config(config: &RouterConfig) -> Self {
         Self {
             addresses: config.addresses.iter().copied().collect(),
             routes: config.routes.iter().map(IpNet::trunc).collect(),
+            lan: config.lan,
         }
     }
 
     /// Whether anything is wanted.
     pub(super) fn is_on(&self) -> bool {
-        *self != Self::nothing()
+        !self.addresses.is_empty() || !self.routes.is_empty()
+    }
+
+    /// What becomes of the networks around us.
+    pub(super) fn lan(&self) -> Lan {
+        self.lan
+    }
+
+    /// The routes of our table, with the exceptions to them.
+    fn table(&self, have: &Have, link: u32) -> Vec<Route> {
+        let exceptions = self.exceptions(have);
+        let mut tunnel: BTreeSet<IpNet> = self.routes.difference(&exceptions).copied().collect();
+        if self.lan == Lan::Captured {
+            tunnel.extend(networks(&have.others));
+        }
+        let tunnel = tunnel.into_iter().map(|to| route(link, to));
+        let exceptions = exceptions.into_iter().map(exception);
+        tunnel
+            .chain(exceptions)
+            .filter(|route| have.v6 || route.to.addr().is_ipv4())
+            .collect()
+    }
+
+    /// Networks around us that stay reachable although a route into the tunnel leads there too.
+    pub(super) fn exceptions(&self, have: &Have) -> BTreeSet<IpNet> {
+        if !self.is_on() {
+            return BTreeSet::new();
+        }
+        match self.lan {
+            Lan::Yields => BTreeSet::new(),
+            Lan::Captured => networks(&have.loopback).collect(),
+            Lan::Kept => networks(&have.loopback)
+                .chain(networks(&have.others))
+                .collect(),
+            Lan::Wins => networks(&have.others)
+                .filter(|lan| {
+                    let leads_there = |route: &IpNet| route.prefix_len() > 0 && route.contains(lan);
+                    self.routes.iter().any(leads_there)
+                })
+                .collect(),
+        }
     }
 }
 
@@ -131,25 +184,25 @@ pub(super) fn plan(have: &Have, want: &Want) -> Vec<Step> {
             .filter(|rule| !have.rules.contains(rule))
             .map(|rule| Step::AddRule(*rule)),
     );
-    if let Some(link) = have.link {
-        let routes = want.routes.iter().filter(usable).map(|to| route(link, *to));
-        steps.extend(
-            routes
-                // The kernel shows a metric of its own for IPv6.
-                .filter(|new| !have.routes.iter().any(|old| leads_same_way(old, new)))
-                .map(Step::AddRoute),
-        );
-    }
+    let table = match have.link {
+        Some(link) => want.table(have, link),
+        None => Vec::new(),
+    };
+    let there = |old: &Route| table.iter().any(|new| leads_same_way(old, new));
+    steps.extend(
+        table
+            .iter()
+            // The kernel shows a metric of its own for IPv6.
+            .filter(|new| !have.routes.iter().any(|old| leads_same_way(old, new)))
+            .map(|new| Step::AddRoute(*new)),
+    );
+    // For IPv4, an exception in place of a route has replaced it already.
+    let replaced =
+        |old: &Route| old.to.addr().is_ipv4() && table.iter().any(|new| new.to == old.to);
     steps.extend(
         have.routes
             .iter()
-            .filter(|old| is_our_route(old, have.link))
-            .filter(|old| {
-                !want.routes.iter().filter(usable).any(|to| {
-                    have.link
-                        .is_some_and(|link| leads_same_way(old, &route(link, *to)))
-                })
-            })
+            .filter(|old| is_our_route(old, have.link) && !there(old) && !replaced(old))
             .map(|old| Step::RemoveRoute(*old)),
     );
     steps.extend(
@@ -176,6 +229,37 @@ fn route(link: u32, to: IpNet) -> Route {
         link: Some(link),
         gateway: None,
         metric: 0,
+    }
+}
+
+fn exception(to: IpNet) -> Route {
+    Route {
+        to,
+        table: TABLE,
+        kind: THROW,
+        link: None,
+        gateway: None,
+        metric: 0,
+    }
+}
+
+/// The networks of these addresses. Single addresses are none, and a tailnet is not around us.
+fn networks(addresses: &[IpNet]) -> impl Iterator<Item = IpNet> {
+    addresses
+        .iter()
+        .filter(|net| net.prefix_len() < net.max_prefix_len() && !is_tailnet_ula(net.addr()))
+        .filter(|net| !is_link_local(net.addr()))
+        .map(IpNet::trunc)
+}
+
+fn is_tailnet_ula(ip: IpAddr) -> bool {
+    ip.is_ipv6() && is_tailscale_ip(ip)
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
 }
 
@@ -239,6 +323,7 @@ mod tests {
         Want::from_config(&RouterConfig {
             addresses: nets(addresses),
             routes: nets(routes),
+            ..RouterConfig::default()
         })
     }
 
@@ -260,6 +345,9 @@ mod tests {
                 Step::AddRoute(mut route) => {
                     // As the kernel does.
                     route.metric = if route.to.addr().is_ipv6() { 1024 } else { 0 };
+                    if route.to.addr().is_ipv4() {
+                        have.routes.retain(|old| old.to != route.to);
+                    }
                     have.routes.push(route);
                 }
                 Step::RemoveRoute(route) => have.routes.retain(|old| *old != route),
@@ -359,7 +447,7 @@ mod tests {
             rules: vec![foreign_rule, same_place],
             ..empty()
         };
-        assert_eq!(plan(&have, &Want::nothing()), []);
+        assert_eq!(plan(&have, &Want::default()), []);
     }
 
     #[test]
@@ -375,7 +463,7 @@ mod tests {
             link: None,
             ..route(LINK, "127.0.0.0/8".parse().unwrap())
         }];
-        let steps = plan(&have, &Want::nothing());
+        let steps = plan(&have, &Want::default());
         assert_eq!(steps.len(), 1 + 8, "{:?}", texts(&steps));
         carry_out(&mut have, &steps);
         assert!(have.rules.is_empty() && have.routes.is_empty());
@@ -399,6 +487,7 @@ mod tests {
             Want::from_config(&RouterConfig {
                 addresses: borrowed(&addresses),
                 routes: borrowed(&routes),
+                ..RouterConfig::default()
             })
         })
     }

@@ -5,24 +5,31 @@
 
 use std::io;
 
+mod expression;
+mod list;
+
+pub use expression::{Dialect, States, Step};
+pub use list::{ChainInfo, RuleInfo, TableInfo};
+
 use super::message::{ACK, APPEND, CREATE, Request};
 use super::socket::Netlink;
 
 /// `NFNL_SUBSYS_NFTABLES`, in the upper half of a message's kind.
 const SUBSYSTEM: u16 = 10;
 const NEW_TABLE: u16 = SUBSYSTEM << 8;
+const GET_TABLE: u16 = SUBSYSTEM << 8 | 1;
 const DEL_TABLE: u16 = SUBSYSTEM << 8 | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
+const GET_CHAIN: u16 = SUBSYSTEM << 8 | 4;
+const DEL_CHAIN: u16 = SUBSYSTEM << 8 | 5;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
+const GET_RULE: u16 = SUBSYSTEM << 8 | 7;
+const DEL_RULE: u16 = SUBSYSTEM << 8 | 8;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 
-/// The register that a comparison reads.
-const REGISTER: u32 = 1;
-/// The register of verdicts.
-const VERDICT: u32 = 0;
-/// The room for an interface's name; comparisons need all of it.
-const NAME_LEN: usize = 16;
+/// The type of the user data that marks what is ours: other programs skip types that they do not know.
+const TAG: u8 = 0x74;
 
 /// Which packets a table sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +43,9 @@ pub enum Family {
 }
 
 impl Family {
+    /// All that rules can be in here.
+    pub const IP: [Self; 2] = [Self::Ip, Self::Ip6];
+
     fn number(self) -> u8 {
         match self {
             Self::Inet => 1,
@@ -54,6 +64,10 @@ pub enum Hook {
     Forward,
     /// Packets that are about to leave.
     Postrouting,
+    /// Packets that have just come.
+    Prerouting,
+    /// Packets of this machine.
+    Output,
 }
 
 impl Hook {
@@ -62,6 +76,8 @@ impl Hook {
             Self::Input => 1,
             Self::Forward => 2,
             Self::Postrouting => 4,
+            Self::Prerouting => 0,
+            Self::Output => 3,
         }
     }
 }
@@ -73,6 +89,8 @@ pub enum ChainKind {
     Filter,
     /// Rewrites addresses.
     Nat,
+    /// Rewrites marks; a changed packet of our own is routed anew.
+    Route,
 }
 
 impl ChainKind {
@@ -80,6 +98,7 @@ impl ChainKind {
         match self {
             Self::Filter => "filter",
             Self::Nat => "nat",
+            Self::Route => "route",
         }
     }
 }
@@ -95,60 +114,128 @@ pub struct Chain<'a> {
     pub name: &'a str,
 }
 
-/// One step of a rule: a condition that ends the rule where it does not hold, or what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// The packet came by this interface.
-    InputName(String),
-    /// The packet leaves by this interface.
-    OutputName(String),
-    /// The packet's transport protocol.
-    Protocol(u8),
-    /// Drop it.
-    Drop,
-    /// Give it the address of the interface by which it leaves.
-    Masquerade {
-        /// Whether each flow gets a port of its own at random, whatever port it came from.
-        is_random: bool,
-    },
-}
-
 /// Changes that are made together.
 #[derive(Debug, Clone, Default)]
-pub struct Batch(Vec<Request>);
+pub struct Batch {
+    changes: Vec<Request>,
+    dialect: Dialect,
+}
 
 impl Batch {
+    /// Changes whose rules are written in this dialect.
+    #[must_use]
+    pub fn new(dialect: Dialect) -> Self {
+        Self {
+            changes: Vec::new(),
+            dialect,
+        }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
     /// Makes a table; one that is there already is kept.
     pub fn add_table(&mut self, family: Family, name: &str) {
-        self.0
+        self.changes
             .push(message(NEW_TABLE, family, CREATE).text(1, name));
+    }
+
+    /// Makes a table that bears our mark.
+    pub fn add_tagged_table(&mut self, family: Family, name: &str, tag: u64) {
+        let request = message(NEW_TABLE, family, CREATE).text(1, name);
+        self.changes.push(request.attribute(6, &tag_bytes(tag)));
     }
 
     /// Removes a table and all that is in it.
     pub fn remove_table(&mut self, family: Family, name: &str) {
-        self.0.push(message(DEL_TABLE, family, 0).text(1, name));
+        self.changes
+            .push(message(DEL_TABLE, family, 0).text(1, name));
     }
 
     /// Makes a chain that is asked at a hook; chains of lower priority are asked first.
     pub fn add_base_chain(&mut self, chain: Chain<'_>, kind: ChainKind, hook: Hook, priority: i32) {
+        self.changes.push(base_chain(chain, kind, hook, priority));
+    }
+
+    /// Makes a chain that is asked at a hook and bears our mark.
+    pub fn add_tagged_base_chain(
+        &mut self,
+        chain: Chain<'_>,
+        (kind, hook, priority): (ChainKind, Hook, i32),
+        tag: u64,
+    ) {
+        let request = base_chain(chain, kind, hook, priority);
+        self.changes.push(request.attribute(12, &tag_bytes(tag)));
+    }
+
+    /// Makes a chain to which others jump; one that is there already is kept.
+    pub fn add_chain(&mut self, chain: Chain<'_>) {
         let request = message(NEW_CHAIN, chain.family, CREATE)
             .text(1, chain.table)
-            .text(3, chain.name)
-            .nest(4, |nest| {
-                nest.number_be(1, hook.number())
-                    .attribute(2, &priority.to_be_bytes())
-            })
-            .text(7, kind.name());
-        self.0.push(request);
+            .text(3, chain.name);
+        self.changes.push(request);
+    }
+
+    /// Removes a chain, which must be empty and the target of no jump.
+    pub fn remove_chain(&mut self, chain: Chain<'_>) {
+        let request = message(DEL_CHAIN, chain.family, 0)
+            .text(1, chain.table)
+            .text(3, chain.name);
+        self.changes.push(request);
     }
 
     /// Adds a rule behind those that a chain has.
     pub fn add_rule(&mut self, chain: Chain<'_>, steps: &[Step]) {
-        let request = message(NEW_RULE, chain.family, CREATE | APPEND)
+        let request = self.rule(chain, APPEND, steps);
+        self.changes.push(request);
+    }
+
+    /// Adds a rule that bears our mark behind those that a chain has.
+    pub fn add_tagged_rule(&mut self, chain: Chain<'_>, steps: &[Step], tag: u64) {
+        let request = self.rule(chain, APPEND, steps);
+        self.changes.push(request.attribute(7, &tag_bytes(tag)));
+    }
+
+    /// Adds a rule that bears our mark before those that a chain has.
+    pub fn insert_tagged_rule(&mut self, chain: Chain<'_>, steps: &[Step], tag: u64) {
+        let request = self.rule(chain, 0, steps);
+        self.changes.push(request.attribute(7, &tag_bytes(tag)));
+    }
+
+    /// Removes one rule.
+    pub fn remove_rule(&mut self, chain: Chain<'_>, handle: u64) {
+        let request = message(DEL_RULE, chain.family, 0)
             .text(1, chain.table)
             .text(2, chain.name)
-            .nest(4, |list| steps.iter().fold(list, step));
-        self.0.push(request);
+            .attribute(3, &handle.to_be_bytes());
+        self.changes.push(request);
+    }
+
+    /// Removes all rules of a chain.
+    pub fn flush_chain(&mut self, chain: Chain<'_>) {
+        let request = message(DEL_RULE, chain.family, 0)
+            .text(1, chain.table)
+            .text(2, chain.name);
+        self.changes.push(request);
+    }
+
+    fn rule(&self, chain: Chain<'_>, flags: u16, steps: &[Step]) -> Request {
+        message(NEW_RULE, chain.family, CREATE | flags)
+            .text(1, chain.table)
+            .text(2, chain.name)
+            .nest(4, |list| {
+                steps.iter().fold(list, |list, step| {
+                    step.write(list, self.dialect, chain.family)
+                })
+            })
+    }
+
+    /// The changes, for tests that play the kernel.
+    #[cfg(test)]
+    pub(crate) fn into_requests(self) -> Vec<Request> {
+        self.changes
     }
 
     /// Makes the changes; all or none.
@@ -157,7 +244,7 @@ impl Batch {
             let fixed = [0, 0, 0, SUBSYSTEM as u8];
             (Request::new(kind, 0).fixed(&fixed), false)
         };
-        let changes = self.0.into_iter().map(|request| (request, true));
+        let changes = self.changes.into_iter().map(|request| (request, true));
         let all = std::iter::once(frame(BATCH_BEGIN))
             .chain(changes)
             .chain(std::iter::once(frame(BATCH_END)));
@@ -169,51 +256,20 @@ fn message(kind: u16, family: Family, flags: u16) -> Request {
     Request::new(kind, flags | ACK).fixed(&[family.number(), 0, 0, 0])
 }
 
-fn step(list: Request, step: &Step) -> Request {
-    match step {
-        Step::InputName(name) => compare(meta(list, 6), &padded(name)),
-        Step::OutputName(name) => compare(meta(list, 7), &padded(name)),
-        Step::Protocol(number) => compare(meta(list, 16), &[*number]),
-        Step::Drop => expression(list, "immediate", |data| {
-            data.number_be(1, VERDICT).nest(2, |value| {
-                // NF_DROP
-                value.nest(2, |verdict| verdict.number_be(1, 0))
-            })
-        }),
-        Step::Masquerade { is_random } => expression(list, "masq", |data| match is_random {
-            // NF_NAT_RANGE_PROTO_RANDOM_FULLY
-            true => data.number_be(1, 16),
-            false => data,
-        }),
-    }
+fn base_chain(chain: Chain<'_>, kind: ChainKind, hook: Hook, priority: i32) -> Request {
+    message(NEW_CHAIN, chain.family, CREATE)
+        .text(1, chain.table)
+        .text(3, chain.name)
+        .nest(4, |nest| {
+            nest.number_be(1, hook.number())
+                .attribute(2, &priority.to_be_bytes())
+        })
+        .text(7, kind.name())
 }
 
-fn expression(list: Request, name: &str, fill: impl FnOnce(Request) -> Request) -> Request {
-    list.nest(1, |element| element.text(1, name).nest(2, fill))
-}
-
-/// Loads a property of the packet.
-fn meta(list: Request, key: u32) -> Request {
-    expression(list, "meta", |data| {
-        data.number_be(2, key).number_be(1, REGISTER)
-    })
-}
-
-/// Goes on only if what was loaded equals `value`.
-fn compare(list: Request, value: &[u8]) -> Request {
-    expression(list, "cmp", |data| {
-        data.number_be(1, REGISTER)
-            .number_be(2, 0)
-            .nest(3, |data| data.attribute(1, value))
-    })
-}
-
-fn padded(name: &str) -> [u8; NAME_LEN] {
-    let mut bytes = [0; NAME_LEN];
-    for (to, from) in bytes.iter_mut().take(NAME_LEN - 1).zip(name.bytes()) {
-        *to = from;
-    }
-    bytes
+/// User data: type u8, length u8, value.
+fn tag_bytes(tag: u64) -> Vec<u8> {
+    [&[TAG, 8][..], &tag.to_be_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -232,7 +288,7 @@ mod tests {
             name: "i",
         };
         batch.add_rule(chain, &[Step::InputName("wan".into()), Step::Drop]);
-        let bytes = batch.0.remove(0).finish(1);
+        let bytes = batch.changes.remove(0).finish(1);
         assert_eq!(bytes[4..8], [6, 10, 5, 0x0c]);
         assert_eq!(bytes[HEADER_LEN..HEADER_LEN + 4], [2, 0, 0, 0]);
         let message = messages(&bytes).next().unwrap();

@@ -1,0 +1,97 @@
+//! What the environment may change, for who wants the originals' ways back.
+
+use std::env;
+
+use host::{CgnatGuard, Lan, RouterConfig};
+
+/// `TS_LAN_ROUTES=yield` and `TS_CGNAT_GUARD=narrow|drop|off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Knobs {
+    lan_yields: bool,
+    cgnat: Option<CgnatGuard>,
+}
+
+impl Knobs {
+    pub(super) fn from_environment() -> Self {
+        let value = |name| env::var(name).ok();
+        Self::new(
+            value("TS_LAN_ROUTES").as_deref(),
+            value("TS_CGNAT_GUARD").as_deref(),
+        )
+    }
+
+    fn new(lan: Option<&str>, cgnat: Option<&str>) -> Self {
+        let unknown = |name: &str, value: &str, known: &str| {
+            tracing::warn!("{name}={value} is not known and is ignored; known: {known}");
+        };
+        let lan_yields = match lan.unwrap_or_default() {
+            "" | "win" => false,
+            "yield" => true,
+            other => {
+                unknown("TS_LAN_ROUTES", other, "win, yield");
+                false
+            }
+        };
+        let cgnat = match cgnat.unwrap_or_default() {
+            "" => None,
+            "narrow" => Some(CgnatGuard::Narrow),
+            "drop" => Some(CgnatGuard::Drop),
+            "off" => Some(CgnatGuard::Off),
+            other => {
+                unknown("TS_CGNAT_GUARD", other, "narrow, drop, off");
+                None
+            }
+        };
+        Self { lan_yields, cgnat }
+    }
+
+    /// What is wanted, changed accordingly.
+    pub(super) fn turn(self, config: &RouterConfig) -> RouterConfig {
+        let mut config = config.clone();
+        if self.lan_yields && config.lan == Lan::Wins {
+            config.lan = Lan::Yields;
+        }
+        if let Some(cgnat) = self.cgnat {
+            config.firewall.cgnat = cgnat;
+        }
+        // Nothing of ours stays nothing of ours.
+        if config.firewall.mode == host::NetfilterMode::Off && config.routes.is_empty() {
+            config.firewall.cgnat = CgnatGuard::default();
+            config.lan = Lan::default();
+        }
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knobs_change_what_is_wanted_and_nothing_else() {
+        let empty = RouterConfig::default();
+        let full = RouterConfig {
+            routes: vec!["10.0.0.0/8".parse().unwrap()],
+            ..RouterConfig::default()
+        };
+        let knobs = Knobs::new(Some("yield"), Some("off"));
+        assert_eq!(knobs.turn(&empty), empty);
+        let turned = knobs.turn(&full);
+        assert_eq!(
+            (turned.lan, turned.firewall.cgnat),
+            (Lan::Yields, CgnatGuard::Off)
+        );
+        let captured = RouterConfig {
+            lan: Lan::Captured,
+            ..full.clone()
+        };
+        assert_eq!(knobs.turn(&captured).lan, Lan::Captured);
+        for (lan, cgnat) in [
+            (None, None),
+            (Some("?"), Some("?")),
+            (Some("win"), Some("")),
+        ] {
+            assert_eq!(Knobs::new(lan, cgnat).turn(&full), full);
+        }
+    }
+}
