@@ -7,48 +7,9 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub use packet::offload::{Csum, Gso, GsoKind};
+
 use crate::Instant;
-
-/// What a super-packet is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum GsoKind {
-    /// One packet.
-    #[default]
-    None,
-    /// TCP over IPv4.
-    Tcp4,
-    /// TCP over IPv6.
-    Tcp6,
-    /// UDP.
-    Udp,
-}
-
-/// Segmentation of a super-packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Gso {
-    /// What it is made of.
-    pub kind: GsoKind,
-    /// Bytes of headers that each segment repeats.
-    pub hdr_len: u16,
-    /// Payload bytes of each segment but the last.
-    pub size: u16,
-}
-
-/// What is known of a packet's transport checksum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Csum {
-    /// Complete in the packet, not checked.
-    Full,
-    /// Checked already.
-    Verified,
-    /// The sum of the pseudo header is in place; the rest from `start` goes to `start + offset`.
-    Partial {
-        /// Where summing starts.
-        start: u16,
-        /// Where the result goes, from `start`.
-        offset: u16,
-    },
-}
 
 /// A slice of the caller's buffer that holds one (super-)packet from the TUN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,7 @@ pub mod geneve;
 pub mod icmp;
 mod ip;
 pub mod nat;
+pub mod offload;
 mod prefix;
 pub mod tsmp;
 mod write;

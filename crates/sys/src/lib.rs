@@ -7,6 +7,8 @@
 pub mod namespace;
 #[cfg(target_os = "linux")]
 pub mod tun;
+#[cfg(target_os = "linux")]
+pub mod udp;
 
 use std::fs::File;
 use std::io;

@@ -1,14 +1,18 @@
 //! Opening a TUN device.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
-use rustix::ioctl::{Opcode, Updater, ioctl};
+use rustix::ioctl::{IntegerSetter, Opcode, Updater, ioctl};
 
 /// `TUNSETIFF`: `_IOW('T', 202, int)`, though what is passed is a `struct ifreq`.
 const TUNSETIFF: Opcode = 0x4004_54ca;
+/// `TUNSETOFFLOAD`: `_IOW('T', 208, unsigned int)`, though what is passed is the number itself.
+const TUNSETOFFLOAD: Opcode = 0x4004_54d0;
 const IFF_TUN: u16 = 0x0001;
+/// A `struct virtio_net_hdr` of 10 bytes before each packet.
+const IFF_VNET_HDR: u16 = 0x4000;
 /// No header of protocol information before each packet.
 const IFF_NO_PI: u16 = 0x1000;
 /// The room for a name, with a zero behind it.
@@ -24,7 +28,9 @@ struct InterfaceRequest {
 
 /// Opens `/dev/net/tun` and attaches it to the device with this name, which is made if there is none; `%d` in the name
 /// stands for the first free number. Gives the device and its name. The device goes when the file is closed.
-pub fn open_tun(name: &str) -> io::Result<(OwnedFd, String)> {
+///
+/// With `vnet_header`, each packet in either direction has the 10 bytes of a `struct virtio_net_hdr` before it.
+pub fn open_tun(name: &str, vnet_header: bool) -> io::Result<(OwnedFd, String)> {
     if name.is_empty() || name.len() >= NAME_LEN || name.bytes().any(|byte| byte == 0) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -35,7 +41,10 @@ pub fn open_tun(name: &str) -> io::Result<(OwnedFd, String)> {
     let device = open("/dev/net/tun", flags, Mode::empty())?;
     let mut request = InterfaceRequest {
         name: [0; NAME_LEN],
-        flags: IFF_TUN | IFF_NO_PI,
+        flags: match vnet_header {
+            true => IFF_TUN | IFF_NO_PI | IFF_VNET_HDR,
+            false => IFF_TUN | IFF_NO_PI,
+        },
         _rest: [0; 22],
     };
     request.name[..name.len()].copy_from_slice(name.as_bytes());
@@ -47,6 +56,18 @@ pub fn open_tun(name: &str) -> io::Result<(OwnedFd, String)> {
     Ok((device, name))
 }
 
+/// Tells the device what its reader can do itself (`TUN_F_*` of `linux/if_tun.h`): then its packets may be super-packets.
+pub fn set_offloads(device: BorrowedFd<'_>, offloads: u32) -> io::Result<()> {
+    // SAFETY: the kernel takes the number that stands in place of a pointer as it is, and follows it nowhere.
+    unsafe {
+        ioctl(
+            device,
+            IntegerSetter::<TUNSETOFFLOAD>::new_usize(offloads as usize),
+        )
+    }
+    .map_err(Into::into)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,7 +75,7 @@ mod tests {
     #[test]
     fn names_that_the_kernel_cannot_hold_are_refused() {
         for name in ["", "sixteen-letters!", "a\0b"] {
-            let error = open_tun(name).unwrap_err();
+            let error = open_tun(name, false).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name:?}");
         }
     }
