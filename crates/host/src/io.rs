@@ -7,7 +7,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-pub use packet::offload::{Csum, Gso, GsoKind};
+pub use packet::offload::{Csum, Gso, GsoKind, Limits};
 
 use crate::Instant;
 
@@ -160,6 +160,10 @@ pub trait TunQueue: Send + Sync {
     fn recv(&self, buf: &mut [u8], out: &mut Batch<TunRx>, until: Until) -> io::Result<()>;
     /// Sends packets.
     fn send(&self, packets: &[TunTx<'_>]) -> Sent;
+    /// Which super-packets `send` takes now.
+    fn takes(&self) -> Limits {
+        Limits::default()
+    }
     /// Wakes a blocked `recv`.
     fn waker(&self) -> Waker;
 }

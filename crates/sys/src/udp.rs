@@ -278,7 +278,10 @@ mod tests {
                 let received = receive(b.as_fd(), &mut buf).unwrap();
                 assert_eq!(received.from, a.local_addr().unwrap());
                 assert_eq!((received.ecn, received.is_cut), (1, false));
-                assert!(received.stride == 1000 || received.len <= 1000, "{received:?}");
+                assert!(
+                    received.stride == 1000 || received.len <= 1000,
+                    "{received:?}"
+                );
                 seen.extend_from_slice(&buf[..received.len]);
             }
             assert_eq!(seen, data);

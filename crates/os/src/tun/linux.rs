@@ -1,23 +1,41 @@
-//! `/dev/net/tun`, one packet per system call.
+//! `/dev/net/tun`, one packet or super-packet per system call.
+//!
+//! The device is told that we split super-packets and sum ourselves, so the kernel hands over up to 64 KB of one flow at once;
+//! and it takes as much. A kernel that refuses what it said it could is believed in its refusal: what it did not take is split
+//! here, and no more is offered.
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use host::{Batch, Csum, Gso, Sent, Tun, TunQueue, TunRx, TunTx, Until, Waker};
+use host::{
+    Batch, Csum, Gso, GsoKind, Limits, Offload, Sent, Tun, TunQueue, TunRx, TunTx, Until, Waker,
+};
+use packet::offload::Splitter;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
+use super::vnet;
 use crate::netlink::route::set_link_mtu;
 use crate::netlink::{Netlink, Protocol};
 
-/// The longest packet of any device: a shorter buffer would cut it.
-const PACKET_LEN: usize = 65_536;
+/// The longest packet of any device, with the header before it: a shorter buffer would cut it.
+const PACKET_LEN: usize = 65_536 + vnet::LEN;
 /// One receive takes at most this many packets, so that the first need not wait long.
 const BATCH: usize = 128;
+/// Nor does it take more behind so many bytes.
+const DRAIN_LEN: usize = 60_000;
+/// The most pieces of one super-packet, with the header before it.
+const PIECES: usize = 2 + packet::offload::MAX_SEGMENTS;
+
+// `TUN_F_*` of `linux/if_tun.h`: what we do ourselves.
+const OFFLOAD_CSUM: u32 = 0x01;
+const OFFLOAD_TSO: u32 = 0x02 | 0x04;
+const OFFLOAD_USO: u32 = 0x20 | 0x40;
 /// A device that is down refuses to be read; that may change.
 const DOWN_RETRY: Duration = Duration::from_millis(250);
 
@@ -97,7 +115,8 @@ pub fn open(name: &str, mtu: u32) -> Result<Device, Error> {
             error,
         }
     };
-    let (device, name) = sys::tun::open_tun(name).map_err(failed(""))?;
+    let (device, name) = sys::tun::open_tun(name, true).map_err(failed(""))?;
+    let takes = Takes::negotiate(&device);
     set_mtu(&name, mtu).map_err(failed("set the MTU: "))?;
     let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
         .map_err(|error| failed("make a waker: ")(error.into()))?;
@@ -106,6 +125,7 @@ pub fn open(name: &str, mtu: u32) -> Result<Device, Error> {
         mtu,
         queue: Arc::new(Queue {
             device,
+            takes,
             wake: Arc::new(wake),
         }),
     })
@@ -133,9 +153,43 @@ impl Tun for Device {
     }
 }
 
+/// Which super-packets the kernel takes.
+#[derive(Debug)]
+struct Takes {
+    tcp: AtomicBool,
+    udp: AtomicBool,
+}
+
+impl Takes {
+    /// Agrees with the device on super-packets, as far as the kernel can: those of UDP came with Linux 6.2.
+    ///
+    /// `TS_TUN_DISABLE_TCP_GRO` and `TS_TUN_DISABLE_UDP_GRO` are the originals', for kernels that take them and damage them.
+    fn negotiate(device: &OwnedFd) -> Self {
+        let offer = |offloads| sys::tun::set_offloads(device.as_fd(), offloads).is_ok();
+        let udp = offer(OFFLOAD_CSUM | OFFLOAD_TSO | OFFLOAD_USO);
+        let tcp = udp || offer(OFFLOAD_CSUM | OFFLOAD_TSO);
+        let is_disabled = |name: &str| {
+            let value = std::env::var(name).unwrap_or_default();
+            matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True")
+        };
+        Self {
+            tcp: AtomicBool::new(tcp && !is_disabled("TS_TUN_DISABLE_TCP_GRO")),
+            udp: AtomicBool::new(udp && !is_disabled("TS_TUN_DISABLE_UDP_GRO")),
+        }
+    }
+
+    fn of(&self, kind: GsoKind) -> (&AtomicBool, Offload) {
+        match kind {
+            GsoKind::Udp => (&self.udp, Offload::TunUso),
+            GsoKind::None | GsoKind::Tcp4 | GsoKind::Tcp6 => (&self.tcp, Offload::TunTso),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Queue {
     device: OwnedFd,
+    takes: Takes,
     wake: Arc<OwnedFd>,
 }
 
@@ -146,20 +200,17 @@ impl Queue {
         for _ in 0..BATCH {
             let Some(room) = buf
                 .get_mut(off..)
-                .filter(|room| room.len() >= PACKET_LEN || off == 0)
+                .filter(|room| off == 0 || (room.len() >= PACKET_LEN && off < DRAIN_LEN))
             else {
                 break;
             };
-            match rustix::io::read(&self.device, room) {
+            match rustix::io::read(&self.device, &mut *room) {
                 // Not a packet, but what a device that is being torn down gives.
                 Ok(0) => return Ok(Drained::Empty),
                 Ok(len) => {
-                    out.push(TunRx {
-                        off: off as u32,
-                        len: len as u32,
-                        gso: Gso::default(),
-                        csum: Csum::Full,
-                    });
+                    if let Some(packet) = read_header(room.get(..len).unwrap_or_default(), off) {
+                        out.push(packet);
+                    }
                     off += len;
                 }
                 Err(Errno::AGAIN) => return Ok(Drained::Empty),
@@ -199,14 +250,72 @@ impl Queue {
         Ok(())
     }
 
-    fn write(&self, iov: &[IoSlice<'_>]) -> Result<(), Errno> {
+    fn write(&self, gso: Gso, csum: Csum, packet: &[IoSlice<'_>]) -> Result<(), Errno> {
+        let header = vnet::write(gso, csum);
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        pieces[0] = IoSlice::new(&header);
+        let place = pieces.get_mut(1..=packet.len()).ok_or(Errno::MSGSIZE)?;
+        place.copy_from_slice(packet);
+        let pieces = pieces.get(..=packet.len()).ok_or(Errno::MSGSIZE)?;
         loop {
-            match rustix::io::writev(&self.device, iov) {
+            match rustix::io::writev(&self.device, pieces) {
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error),
                 Ok(_) => return Ok(()),
             }
         }
+    }
+
+    /// Sends a super-packet that the kernel refuses as the packets that it is made of.
+    fn write_apart(&self, packet: &TunTx<'_>, sent: &mut Sent) {
+        let mut bytes: Vec<u8> = Vec::new();
+        packet
+            .iov
+            .iter()
+            .for_each(|piece| bytes.extend_from_slice(piece));
+        let Ok(mut splitter) = Splitter::new(&mut bytes, packet.gso, packet.csum) else {
+            sent.lost.other += 1;
+            return;
+        };
+        while let Some(single) = splitter.next() {
+            let outcome = self.write(Gso::default(), Csum::Full, &[IoSlice::new(single)]);
+            if let Err(error) = outcome {
+                count_loss(sent, error, 1);
+            }
+        }
+    }
+}
+
+/// What one read gave; `None` for what the kernel should not have given.
+fn read_header(read: &[u8], off: usize) -> Option<TunRx> {
+    let (header, packet) = read.split_first_chunk()?;
+    let (gso, csum) = vnet::read(header)?;
+    (!packet.is_empty()).then_some(TunRx {
+        off: (off + vnet::LEN) as u32,
+        len: packet.len() as u32,
+        gso,
+        csum,
+    })
+}
+
+fn count_loss(sent: &mut Sent, error: Errno, packets: u32) {
+    let lost = &mut sent.lost;
+    let count = match error {
+        Errno::IO | Errno::NETDOWN => &mut lost.unreachable,
+        Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => &mut lost.no_buffer,
+        Errno::MSGSIZE => &mut lost.too_big,
+        _ => &mut lost.other,
+    };
+    *count += packets;
+}
+
+/// How many packets a super-packet is.
+fn packets_in(packet: &TunTx<'_>) -> u32 {
+    let len: usize = packet.iov.iter().map(|piece| piece.len()).sum();
+    let payload = len.saturating_sub(usize::from(packet.gso.hdr_len));
+    match packet.gso.kind {
+        GsoKind::None => 1,
+        _ => payload.div_ceil(usize::from(packet.gso.size).max(1)) as u32,
     }
 }
 
@@ -236,16 +345,30 @@ impl TunQueue for Queue {
     fn send(&self, packets: &[TunTx<'_>]) -> Sent {
         let mut sent = Sent::default();
         for packet in packets {
-            match self.write(packet.iov) {
+            match self.write(packet.gso, packet.csum, packet.iov) {
                 Ok(()) => {}
-                Err(Errno::IO | Errno::NETDOWN) => sent.lost.unreachable += 1,
-                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => sent.lost.no_buffer += 1,
-                Err(Errno::MSGSIZE) => sent.lost.too_big += 1,
-                Err(_) => sent.lost.other += 1,
+                Err(Errno::INVAL) if packet.gso.kind != GsoKind::None => {
+                    let (takes, offload) = self.takes.of(packet.gso.kind);
+                    if takes.swap(false, Ordering::Relaxed) {
+                        sent.downgraded = Some(offload);
+                        tracing::info!(
+                            "tun: the kernel takes no such super-packets after all: {offload:?}"
+                        );
+                    }
+                    self.write_apart(packet, &mut sent);
+                }
+                Err(error) => count_loss(&mut sent, error, packets_in(packet)),
             }
             sent.done += 1;
         }
         sent
+    }
+
+    fn takes(&self) -> Limits {
+        Limits {
+            tcp: self.takes.tcp.load(Ordering::Relaxed),
+            udp: self.takes.udp.load(Ordering::Relaxed),
+        }
     }
 
     fn waker(&self) -> Waker {

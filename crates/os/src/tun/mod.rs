@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod vnet;
 
 #[cfg(target_os = "linux")]
 pub use linux::{Device, Error, diagnose, open};

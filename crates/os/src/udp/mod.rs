@@ -1,4 +1,14 @@
-//! UDP sockets without offloads: one datagram per system call.
+//! UDP sockets. Where the kernel can, a train of datagrams goes in one system call.
+
+#[cfg(not(target_os = "linux"))]
+mod plain;
+#[cfg(target_os = "linux")]
+mod trains;
+
+#[cfg(not(target_os = "linux"))]
+use plain::Trains;
+#[cfg(target_os = "linux")]
+use trains::Trains;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -7,13 +17,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use host::{Batch, Ecn, Sent, SocketId, UdpBinder, UdpRx, UdpSocket, UdpTx, Until, Waker};
+use host::{Batch, Sent, SocketId, UdpBinder, UdpRx, UdpSocket, UdpTx, Until, Waker};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
-use rustix::net::{RecvFlags, SendFlags};
 
-/// The largest datagram.
+/// The largest datagram, or train.
 const DATAGRAM_LEN: usize = 65_535;
+/// One receive takes no more than this behind the last datagram, so that the first need not wait long.
+const DRAIN_LEN: usize = 60_000;
 /// Of the kernel's buffers for a socket, as the originals ask for.
 const BUFFER_LEN: usize = 7 << 20;
 
@@ -59,6 +70,7 @@ fn bind(
     socket.bind(&any.into())?;
     Ok(Arc::new(PlainSocket {
         id: SocketId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+        trains: Trains::probe(&socket, v6),
         socket: socket.into(),
         wake: Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?),
     }))
@@ -77,36 +89,23 @@ fn grow_buffers(socket: &socket2::Socket) {
 
 struct PlainSocket {
     id: SocketId,
+    trains: Trains,
     socket: std::net::UdpSocket,
     wake: Arc<OwnedFd>,
 }
 
 impl PlainSocket {
-    /// One datagram.
-    fn receive(&self, room: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (len, _, from) = rustix::net::recvfrom(&self.socket, room, RecvFlags::DONTWAIT)?;
-        let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-        Ok((len, from.ok_or(io::ErrorKind::InvalidData)?))
-    }
-
-    /// Takes datagrams until the socket is empty or `buf` cannot hold another of any size.
+    /// Takes datagrams until the socket is empty, or there are many, or `buf` cannot hold another of any size.
     fn drain(&self, buf: &mut [u8], out: &mut Batch<UdpRx>) -> io::Result<()> {
         let mut off = 0;
         while let Some(room) = buf
             .get_mut(off..)
-            .filter(|room| room.len() >= DATAGRAM_LEN || off == 0)
+            .filter(|room| off == 0 || (room.len() >= DATAGRAM_LEN && off < DRAIN_LEN))
         {
-            match self.receive(room) {
-                Ok((len, from)) => {
-                    out.push(UdpRx {
-                        off: off as u32,
-                        len: len as u32,
-                        stride: len as u16,
-                        from,
-                        to: None,
-                        ecn: Ecn::default(),
-                    });
-                    off += len;
+            match self.trains.receive(&self.socket, room, off) {
+                Ok(train) => {
+                    off += train.len as usize;
+                    out.push(train);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -161,14 +160,7 @@ impl UdpSocket for PlainSocket {
     fn send(&self, batch: &[UdpTx<'_>]) -> Sent {
         let mut sent = Sent::default();
         for train in batch {
-            let stride = usize::from(train.stride).max(1);
-            for datagram in train.data.chunks(stride) {
-                if let Err(error) =
-                    rustix::net::sendto(&self.socket, datagram, SendFlags::DONTWAIT, &train.to)
-                {
-                    count_loss(&mut sent, &error.into());
-                }
-            }
+            self.trains.send(&self.socket, train, &mut sent);
             sent.done += 1;
         }
         sent
@@ -183,23 +175,26 @@ impl UdpSocket for PlainSocket {
     }
 }
 
-fn count_loss(sent: &mut Sent, error: &io::Error) {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => sent.lost.no_buffer += 1,
+fn count_loss(sent: &mut Sent, error: &io::Error, datagrams: u32) {
+    let lost = &mut sent.lost;
+    let count = match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => &mut lost.no_buffer,
         io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::HostUnreachable
-        | io::ErrorKind::NetworkDown => {
-            sent.lost.unreachable += 1;
-        }
-        _ if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) => {
-            sent.lost.too_big += 1
-        }
-        _ => sent.lost.other += 1,
-    }
+        | io::ErrorKind::NetworkDown => &mut lost.unreachable,
+        _ => match rustix::io::Errno::from_io_error(error) {
+            Some(rustix::io::Errno::MSGSIZE) => &mut lost.too_big,
+            Some(rustix::io::Errno::NOBUFS) => &mut lost.no_buffer,
+            _ => &mut lost.other,
+        },
+    };
+    *count += datagrams;
 }
 
 #[cfg(test)]
 mod tests {
+    use host::Ecn;
+
     use super::*;
 
     #[test]
@@ -222,11 +217,10 @@ mod tests {
         while out.len() < 3 {
             let mut batch = Vec::new();
             b.recv(&mut buf, &mut batch, Until::Woken).unwrap();
-            out.extend(
-                batch
-                    .iter()
-                    .map(|rx| buf[rx.off as usize..][..rx.len as usize].to_vec()),
-            );
+            for rx in &batch {
+                let train = &buf[rx.off as usize..][..rx.len as usize];
+                out.extend(train.chunks(rx.stride.into()).map(<[u8]>::to_vec));
+            }
         }
         assert_eq!(out, [&b"abc"[..], b"def", b"g"]);
     }

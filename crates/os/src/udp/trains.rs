@@ -1,0 +1,169 @@
+//! Linux: a train of datagrams in one call, both ways, where the kernel can; one by one where it cannot.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use host::{Ecn, Offload, Sent, UdpRx, UdpTx};
+use rustix::io::Errno;
+
+use super::count_loss;
+
+/// The most datagrams of one train (`UDP_MAX_SEGMENTS` of older kernels).
+const MAX_SEGMENTS: usize = 64;
+/// The most bytes of one train: what fits a UDP datagram over IPv4, for that is how it goes down the kernel.
+const MAX_TRAIN: usize = 65_507;
+
+/// What is known of one socket.
+#[derive(Debug)]
+pub(super) struct Trains {
+    gso: AtomicBool,
+}
+
+/// `TS_DEBUG_DISABLE_UDP_GSO` and `TS_DEBUG_DISABLE_UDP_GRO`, as the originals have them.
+fn is_disabled(name: &str) -> bool {
+    let value = std::env::var(name).unwrap_or_default();
+    matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
+/// Kernels that damage trains whose last datagram is as long as the others (tailscale/tailscale#19777).
+fn damages_trains(release: &str) -> bool {
+    let mut numbers = release
+        .split(['.', '-', '+'])
+        .map(|part| part.parse::<u32>());
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    let version = (next(), next(), next());
+    (7, 0, 0) <= version && version <= (7, 1, 4)
+}
+
+impl Trains {
+    /// Finds out what the kernel can do with this socket, and asks it to.
+    pub(super) fn probe(socket: &socket2::Socket, v6: bool) -> Self {
+        let fd = socket.as_fd();
+        let release = rustix::system::uname();
+        let gso = !is_disabled("TS_DEBUG_DISABLE_UDP_GSO")
+            && !damages_trains(&release.release().to_string_lossy())
+            && sys::udp::has_gso(fd);
+        if !is_disabled("TS_DEBUG_DISABLE_UDP_GRO")
+            && let Err(error) = sys::udp::set_gro(fd, true)
+        {
+            tracing::debug!("magicsock: no trains of datagrams are received: {error}");
+        }
+        // Without it, congestion on the way is noticed by losses only.
+        let _ = sys::udp::tell_ecn(fd, v6);
+        Self {
+            gso: AtomicBool::new(gso),
+        }
+    }
+
+    /// One datagram or one train.
+    pub(super) fn receive(
+        &self,
+        socket: &std::net::UdpSocket,
+        room: &mut [u8],
+        off: usize,
+    ) -> io::Result<UdpRx> {
+        let received = sys::udp::receive(socket.as_fd(), room)?;
+        let len = received.len as u32;
+        Ok(UdpRx {
+            off: off as u32,
+            len,
+            stride: match received.stride {
+                0 => u16::try_from(len).unwrap_or(u16::MAX),
+                stride => stride,
+            },
+            from: received.from,
+            to: None,
+            ecn: Ecn(received.ecn),
+        })
+    }
+
+    /// Sends a train.
+    pub(super) fn send(&self, socket: &std::net::UdpSocket, train: &UdpTx<'_>, sent: &mut Sent) {
+        let stride = usize::from(train.stride).max(1);
+        if train.data.len() <= stride {
+            return one_by_one(socket, train, train.data, sent);
+        }
+        let most = (MAX_TRAIN / stride).clamp(1, MAX_SEGMENTS) * stride;
+        for part in train.data.chunks(most) {
+            self.send_part(socket, train, part, sent);
+        }
+    }
+
+    fn send_part(
+        &self,
+        socket: &std::net::UdpSocket,
+        train: &UdpTx<'_>,
+        part: &[u8],
+        sent: &mut Sent,
+    ) {
+        if !self.gso.load(Ordering::Relaxed) || part.len() <= usize::from(train.stride) {
+            return one_by_one(socket, train, part, sent);
+        }
+        let outcome = send(socket, train.to, part, train.stride, train.ecn);
+        match outcome {
+            Ok(()) => {}
+            // EIO: the device does not sum; EINVAL: the kernel will not segment this.
+            Err(error) if is_one_of(&error, &[Errno::IO, Errno::INVAL, Errno::OPNOTSUPP]) => {
+                if self.gso.swap(false, Ordering::Relaxed) {
+                    sent.downgraded = Some(Offload::UdpGso);
+                    tracing::info!("magicsock: datagrams are sent one by one from now on: {error}");
+                }
+                one_by_one(socket, train, part, sent);
+            }
+            Err(error) => {
+                let datagrams = part.len().div_ceil(usize::from(train.stride).max(1));
+                count_loss(sent, &error, datagrams as u32);
+            }
+        }
+    }
+}
+
+fn one_by_one(socket: &std::net::UdpSocket, train: &UdpTx<'_>, part: &[u8], sent: &mut Sent) {
+    for datagram in part.chunks(usize::from(train.stride).max(1)) {
+        if let Err(error) = send(socket, train.to, datagram, 0, train.ecn) {
+            count_loss(sent, &error, 1);
+        }
+    }
+}
+
+/// An interrupted send is tried again; an ICMP error of an earlier one is reported here, and is not this one's.
+fn send(
+    socket: &std::net::UdpSocket,
+    to: SocketAddr,
+    data: &[u8],
+    stride: u16,
+    ecn: Ecn,
+) -> io::Result<()> {
+    let once = || sys::udp::send(socket.as_fd(), to, data, stride, ecn.0);
+    match once() {
+        Err(error) if is_one_of(&error, &[Errno::INTR, Errno::CONNREFUSED]) => once(),
+        outcome => outcome,
+    }
+}
+
+fn is_one_of(error: &io::Error, wanted: &[Errno]) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| wanted.contains(&errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_that_damage_trains_are_known() {
+        for release in ["7.0.0", "7.0.3-arch1-1", "7.1.4", "7.1-rc2"] {
+            assert!(damages_trains(release), "{release}");
+        }
+        for release in [
+            "6.18.44",
+            "7.1.5",
+            "7.2.0-generic",
+            "5.15.0-101-generic",
+            "nonsense",
+        ] {
+            assert!(!damages_trains(release), "{release}");
+        }
+    }
+}
