@@ -9,6 +9,7 @@ mod guard;
 mod hostside;
 mod inbound;
 mod knock;
+mod lending;
 mod outbound;
 mod pings;
 mod relays;
@@ -17,6 +18,8 @@ mod table;
 mod tunnel;
 
 pub(crate) use command::Command;
+pub(crate) use guard::{Guard, label};
+pub(crate) use table::{PeerTable, may_send_from};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -32,14 +35,13 @@ use rand_core::CryptoRng;
 use wireguard::{Context, Gate, Identity, IndexTable};
 
 use crate::EngineEvent;
-use crate::core::guard::Guard;
 use crate::core::hostside::HostSide;
 use crate::core::pings::Pings;
 use crate::core::relays::RelayStates;
 use crate::core::stack::Stack;
-use crate::core::table::PeerTable;
 use crate::core::tunnel::Tunnel;
 use crate::link::Batch;
+use crate::shared::Shared;
 use crate::sockets::Outgoing;
 use crate::streams::FlowHub;
 use crate::tun::ToHost;
@@ -93,16 +95,21 @@ pub(crate) struct Core {
     identity: Option<Arc<Identity>>,
     gate: Gate,
     indices: IndexTable,
-    table: PeerTable,
+    /// What the workers see; the peers are there only.
+    shared: Arc<Shared>,
     self_addresses: Vec<IpAddr>,
     guard: Guard,
     tunnels: BTreeMap<PeerId, Tunnel>,
     timers: BTreeSet<(Instant, PeerId)>,
+    /// Peers to whom a way was lent that has not run out.
+    borrowers: BTreeSet<PeerId>,
     stack: Stack,
     /// The way to the host, if there is one.
     host: Option<HostSide>,
     /// The longest packet inside the tunnel: padding must not make one longer.
     mtu: usize,
+    /// Whether what the workers see of the guard is out of date.
+    is_guard_stale: bool,
     pings: Pings,
     next_ping: u64,
     /// Pings of our own, to peers that do not answer a handshake.
@@ -124,8 +131,10 @@ impl Core {
         clocks: Clocks,
     ) -> Self {
         let disco = DiscoPrivate::generate(&mut *rng);
+        let magic = Magicsock::new(disco, &mut *rng);
+        let shared = Shared::new(magic.disco_key(), DEFAULT_MTU);
         Self {
-            magic: Magicsock::new(disco, &mut *rng),
+            magic,
             clocks,
             rng,
             metrics,
@@ -133,14 +142,16 @@ impl Core {
             identity: None,
             gate: Gate::new(),
             indices: IndexTable::new(),
-            table: PeerTable::default(),
+            shared,
             self_addresses: Vec::new(),
             guard: Guard::default(),
             tunnels: BTreeMap::new(),
             timers: BTreeSet::new(),
+            borrowers: BTreeSet::new(),
             stack: Stack::new(hub),
             host: None,
             mtu: DEFAULT_MTU,
+            is_guard_stale: true,
             pings: Pings::default(),
             next_ping: 0,
             probes: BTreeMap::new(),
@@ -154,6 +165,11 @@ impl Core {
 
     pub(crate) fn disco_key(&self) -> DiscoPublic {
         self.magic.disco_key()
+    }
+
+    /// What the workers see.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The relays.
@@ -199,6 +215,7 @@ impl Core {
             self.after(id);
         }
         if self.magic.next_timeout().is_some_and(|at| at <= now) {
+            self.note_data_seen();
             self.magic.handle_timeout(now, &mut *self.rng);
         }
         self.turn_stack(congested);
@@ -208,6 +225,8 @@ impl Core {
         }
         self.flush_direct();
         self.flush_to_host();
+        self.review_lent();
+        self.publish_guard();
         std::mem::take(&mut self.effects)
     }
 
@@ -269,7 +288,8 @@ impl Core {
     fn ensure_tunnel(&mut self, id: PeerId) -> Option<&mut Tunnel> {
         if !self.tunnels.contains_key(&id) {
             let identity = self.identity.clone()?;
-            let tunnel = Tunnel::new(identity, self.table.get(id)?.key)?;
+            let tunnel = Tunnel::new(identity, id, self.shared.config(id)?.key)?;
+            self.shared.add_cell(&tunnel.cell);
             self.tunnels.insert(id, tunnel);
         }
         self.tunnels.get_mut(&id)
@@ -279,6 +299,9 @@ impl Core {
     fn reset_tunnel(&mut self, id: PeerId) {
         if let Some(mut tunnel) = self.tunnels.remove(&id) {
             tunnel.peer.close(&mut self.indices);
+            self.shared.remove_cell(id);
+            self.borrowers.remove(&id);
+            self.show_sessions();
             if let Some(at) = tunnel.timer {
                 self.timers.remove(&(at, id));
             }

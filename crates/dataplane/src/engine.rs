@@ -22,6 +22,7 @@ use crate::relays::Relays;
 use crate::sockets::Sockets;
 use crate::streams::{Dialer, FlowHub, IncomingFlows};
 use crate::tun::Device;
+use crate::workers::{Receiver, Transmitter};
 use crate::{EngineEvent, EngineStatus, Firewall, Network, PingError, PingRequest, Pong};
 
 /// Events that wait for a slow listener.
@@ -89,12 +90,30 @@ impl Engine {
         let disco = core.disco_key();
         let (events, receiver) = mpsc::channel(EVENTS);
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
-        let sockets = Sockets::new(config.udp.clone(), config.port, mailbox.clone());
-        let device = tun
-            .map(|tun| Device::start(tun, mailbox.clone()))
-            .transpose()?;
+        let shared = core.shared().clone();
+        let metrics = config.metrics.clone();
+        let mut queue = None;
+        let device = match tun {
+            Some(mut tun) => {
+                let opened = Device::queue_of(&mut *tun)?;
+                queue = Some(opened.clone());
+                let (shared, mailbox, metrics) = (shared.clone(), mailbox.clone(), metrics.clone());
+                let make = |queue, stop| Transmitter::new(shared, queue, mailbox, metrics, stop);
+                Some(Device::start(tun, opened, make)?)
+            }
+            None => None,
+        };
+        let make_receiver = {
+            let (shared, mailbox) = (shared.clone(), mailbox.clone());
+            move |udp, stop| {
+                let (shared, mailbox) = (shared.clone(), mailbox.clone());
+                Receiver::new(shared, udp, queue.clone(), mailbox, metrics.clone(), stop)
+            }
+        };
+        let sockets = Sockets::new(config.udp.clone(), config.port, Box::new(make_receiver));
         let shell = Shell {
             core,
+            shared,
             config,
             device,
             sockets,
@@ -215,6 +234,7 @@ fn clocks() -> Clocks {
 /// The thread: everything that the core must not touch.
 struct Shell {
     core: Core,
+    shared: Arc<crate::shared::Shared>,
     config: EngineConfig,
     device: Option<Device>,
     sockets: Sockets,
@@ -251,6 +271,12 @@ impl Shell {
             for datagrams in inbox.datagrams.drain(..) {
                 self.core.handle_datagrams(datagrams);
             }
+            for poke in inbox.pokes.drain(..) {
+                self.core.handle_poke(poke);
+            }
+            for decrypted in inbox.decrypted.drain(..) {
+                self.core.handle_decrypted(decrypted);
+            }
             for packets in inbox.from_host.drain(..) {
                 self.core.handle_from_host(&packets);
             }
@@ -270,14 +296,24 @@ impl Shell {
     }
 
     fn bind(&mut self) {
+        // A socket that somebody else still holds keeps its port.
+        self.shared.sockets.store(Arc::default());
         let ports = match self.config.relay_only {
             true => BoundPorts::default(),
             false => self.sockets.bind(),
         };
+        self.shared.sockets.store(Arc::new(self.sockets.pair()));
         let unbound = ports.v4.is_none() && !self.config.relay_only;
         self.tell(EngineEvent::Udp4Unbound(unbound));
         self.core.set_clocks(clocks());
         self.core.handle_bound(ports);
+    }
+
+    /// Shows the workers where relayed frames wait.
+    fn show_links(&self) {
+        let links = self.links.iter();
+        let queues = links.map(|(id, link)| (*id, link.queue.clone()));
+        self.shared.links.store(Arc::new(queues.collect()));
     }
 
     /// How long nothing is due; `None` means until something arrives.
@@ -315,8 +351,12 @@ impl Shell {
                     queue: Arc::new(SendQueue::new(home)),
                 };
                 self.links.insert(link, Link::start(config));
+                self.show_links();
             }
-            Effect::CloseLink { link } => drop(self.links.remove(&link)),
+            Effect::CloseLink { link } => {
+                drop(self.links.remove(&link));
+                self.show_links();
+            }
             Effect::NotePreferred { link, home } => {
                 if let Some(link) = self.links.get(&link) {
                     link.queue.set_home(home);
@@ -336,7 +376,7 @@ impl Shell {
                 outbound.count_dropped(DropReason::Error, u64::from(dropped));
             }
             Effect::Send(outgoing) => {
-                let flushed = self.sockets.send(&outgoing);
+                let flushed = self.shared.sockets.load().send(&outgoing);
                 let outbound = &self.config.metrics.outbound;
                 outbound.count_dropped(DropReason::Error, flushed.lost);
                 if let Some(addr) = flushed.unreachable {

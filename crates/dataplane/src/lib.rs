@@ -14,13 +14,14 @@ mod link;
 mod mailbox;
 mod network;
 mod ping;
-mod pool;
 mod probe;
 mod relays;
+mod shared;
 mod sockets;
 mod status;
 mod streams;
 mod tun;
+mod workers;
 
 pub use engine::{Engine, EngineConfig, Events};
 pub use event::{EngineEvent, NetInfo};

@@ -1,46 +1,40 @@
 //! The UDP sockets: one per address family, for STUN, disco and WireGuard alike, since a NAT treats each socket apart.
 //!
-//! Each has a reader thread, which sleeps in the socket until something comes. It fills one buffer after the other from a
-//! small pool and hands them to the engine; while the engine has all of them, nothing is read and the kernel drops.
+//! Each has a worker thread ([`Receiver`]), which sleeps in the socket until something comes.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use host::{Batch, Ecn, UdpBinder, UdpRx, UdpSocket, UdpTx, Until};
+use host::{Ecn, Sent, UdpBinder, UdpRx, UdpSocket, UdpTx};
 use magicsock::BoundPorts;
 
-use crate::mailbox::Mailbox;
-use crate::pool::Pool;
+use crate::workers::Receiver;
 
-/// Bytes of one buffer: room for a datagram of any size behind a good number of usual ones.
-const BUFFER_LEN: usize = 192 << 10;
-/// Buffers of one socket.
-const BUFFERS: usize = 4;
-/// A socket that fails is not read again at once.
-const AFTER_ERROR: Duration = Duration::from_millis(100);
 /// The most datagrams of one train: what kernels segment at once.
 const TRAIN_MAX: usize = 64;
 /// The most bytes of one train.
 const TRAIN_LEN: usize = 65_000;
 
-/// Datagrams of one read. Their buffer goes back to the socket when this is dropped.
+/// Datagrams that are for the engine itself: STUN, disco and handshakes.
 #[derive(Debug)]
 pub(crate) struct Datagrams {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) trains: Batch<UdpRx>,
-    pool: Option<Arc<Pool<UdpRx>>>,
+    pub(crate) trains: Vec<UdpRx>,
+    /// Whether their handshakes have been through a gate.
+    pub(crate) admitted: bool,
 }
 
 impl Datagrams {
-    #[cfg(test)]
+    /// One datagram.
     pub(crate) fn of(from: SocketAddr, bytes: Vec<u8>) -> Self {
         let train = UdpRx {
             off: 0,
             len: bytes.len() as u32,
-            stride: bytes.len() as u16,
+            stride: u16::try_from(bytes.len()).unwrap_or(u16::MAX),
             from,
             to: None,
             ecn: Ecn::default(),
@@ -48,76 +42,64 @@ impl Datagrams {
         Self {
             bytes,
             trains: vec![train],
-            pool: None,
+            admitted: false,
         }
     }
 }
 
-impl Drop for Datagrams {
-    fn drop(&mut self) {
-        if let Some(pool) = self.pool.take() {
-            let bytes = std::mem::take(&mut self.bytes);
-            pool.give((bytes, std::mem::take(&mut self.trains)));
-        }
-    }
-}
-
-/// A bound socket and its reader. Dropping it closes the socket before it returns, so that its port is free.
+/// A bound socket and its worker. Dropping it closes the socket before it returns, so that its port is free.
 struct Bound {
     udp: Arc<dyn UdpSocket>,
-    pool: Arc<Pool<UdpRx>>,
-    reader: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    worker: Option<JoinHandle<()>>,
 }
 
 impl Bound {
-    fn start(udp: Arc<dyn UdpSocket>, mailbox: Arc<Mailbox>) -> io::Result<Self> {
-        let pool = Pool::new(BUFFERS, BUFFER_LEN);
-        let (reading, buffers) = (udp.clone(), pool.clone());
-        let reader = std::thread::Builder::new()
-            .name("udp reader".to_owned())
-            .spawn(move || read(&*reading, &buffers, &mailbox))?;
+    fn start(udp: Arc<dyn UdpSocket>, make: &MakeReceiver) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut receiver = make(udp.clone(), stop.clone());
+        let worker = std::thread::Builder::new()
+            .name("udp worker".to_owned())
+            .spawn(move || receiver.run())?;
         Ok(Self {
             udp,
-            pool,
-            reader: Some(reader),
+            stop,
+            worker: Some(worker),
         })
     }
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        self.pool.close();
+        self.stop.store(true, Ordering::Release);
         self.udp.waker().wake();
-        if let Some(reader) = self.reader.take() {
-            // A reader that panicked has ended too.
-            let _ = reader.join();
+        if let Some(worker) = self.worker.take() {
+            // A worker that panicked has ended too.
+            let _ = worker.join();
         }
-    }
-}
-
-fn read(udp: &dyn UdpSocket, pool: &Arc<Pool<UdpRx>>, mailbox: &Mailbox) {
-    while let Some((bytes, trains)) = pool.take() {
-        let mut datagrams = Datagrams {
-            bytes,
-            trains,
-            pool: Some(pool.clone()),
-        };
-        let Datagrams { bytes, trains, .. } = &mut datagrams;
-        match udp.recv(bytes, trains, Until::Woken) {
-            Ok(()) if datagrams.trains.is_empty() => {}
-            Ok(()) => mailbox.post(|inbox| inbox.datagrams.push_back(datagrams)),
-            Err(error) => {
-                tracing::debug!("magicsock: receive: {error}");
-                std::thread::sleep(AFTER_ERROR);
+        // Somebody may be sending by it at this moment.
+        for _ in 0..MAX_LOOKS {
+            if Arc::strong_count(&self.udp) == 1 {
+                return;
             }
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 }
 
-/// Datagrams to be sent, one behind the other.
+/// How often, and how many times, a socket is looked at that is about to be closed.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+const MAX_LOOKS: usize = 100;
+
+/// Makes the worker of a socket.
+pub(crate) type MakeReceiver =
+    dyn Fn(Arc<dyn UdpSocket>, Arc<AtomicBool>) -> Receiver + Send + Sync;
+
+/// Datagrams to be sent, one behind the other. Its memory is kept from one time to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
-    pub(crate) bytes: Vec<u8>,
+    buffer: Vec<u8>,
+    len: usize,
     trains: Vec<Train>,
 }
 
@@ -125,6 +107,7 @@ pub(crate) struct Outgoing {
 #[derive(Debug, Clone, Copy)]
 struct Train {
     to: SocketAddr,
+    ecn: Ecn,
     start: usize,
     len: usize,
     stride: usize,
@@ -137,22 +120,36 @@ impl Outgoing {
 
     /// Whether it is time to send.
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes.len() >= TRAIN_LEN
+        self.len >= TRAIN_LEN
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+        self.trains.clear();
+    }
+
+    /// The place of the next datagram, of this length. What it holds is what the caller writes there; then comes
+    /// [`finish`](Self::finish), or nothing, which leaves the place free.
+    pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
+        let end = self.len + len;
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
+        }
+        self.buffer.get_mut(self.len..end).unwrap_or_default()
     }
 
     pub(crate) fn push(&mut self, to: SocketAddr, datagram: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(datagram);
-        self.finish(to, start);
+        self.room(datagram.len()).copy_from_slice(datagram);
+        self.finish(to, Ecn::default(), datagram.len());
     }
 
-    /// What was appended to `bytes` from `start` on is a datagram to `to`. Says how long it is.
-    pub(crate) fn finish(&mut self, to: SocketAddr, start: usize) -> usize {
-        let len = self.bytes.len() - start;
+    /// What was written into the last [`room`](Self::room) is a datagram to `to`.
+    pub(crate) fn finish(&mut self, to: SocketAddr, ecn: Ecn, len: usize) {
+        let start = self.len;
+        self.len += len;
         let fits = |train: &&mut Train| {
             let whole = train.len.is_multiple_of(train.stride);
-            let adjoins = train.to == to && train.start + train.len == start;
-            adjoins
+            (train.to, train.ecn) == (to, ecn)
                 && whole
                 && len <= train.stride
                 && train.len / train.stride < TRAIN_MAX
@@ -162,19 +159,19 @@ impl Outgoing {
             Some(train) => train.len += len,
             None if len > 0 => self.trains.push(Train {
                 to,
+                ecn,
                 start,
                 len,
                 stride: len,
             }),
             None => {}
         }
-        len
     }
 
     #[cfg(test)]
     pub(crate) fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
         self.trains.iter().flat_map(|train| {
-            let all = &self.bytes[train.start..train.start + train.len];
+            let all = &self.buffer[train.start..train.start + train.len];
             all.chunks(train.stride)
                 .map(|datagram| (train.to, datagram))
         })
@@ -185,18 +182,22 @@ impl Outgoing {
 pub(crate) struct Sockets {
     binder: Arc<dyn UdpBinder>,
     wanted: u16,
-    mailbox: Arc<Mailbox>,
+    receiver: Box<MakeReceiver>,
     v4: Option<Bound>,
     v6: Option<Bound>,
 }
 
 impl Sockets {
     /// Without sockets. `wanted` is the preferred port; 0 for any.
-    pub(crate) fn new(binder: Arc<dyn UdpBinder>, wanted: u16, mailbox: Arc<Mailbox>) -> Self {
+    pub(crate) fn new(
+        binder: Arc<dyn UdpBinder>,
+        wanted: u16,
+        receiver: Box<MakeReceiver>,
+    ) -> Self {
         Self {
             binder,
             wanted,
-            mailbox,
+            receiver,
             v4: None,
             v6: None,
         }
@@ -235,7 +236,7 @@ impl Sockets {
         let wanted = ports.into_iter().flatten().filter(|port| *port != 0);
         for port in wanted.chain([0]) {
             let bound = self.binder.bind(v6, port);
-            match bound.and_then(|udp| Bound::start(udp, self.mailbox.clone())) {
+            match bound.and_then(|udp| Bound::start(udp, &*self.receiver)) {
                 Ok(bound) => return Some(bound),
                 Err(error) => last = Some((port, error)),
             }
@@ -247,29 +248,13 @@ impl Sockets {
         None
     }
 
-    /// Sends all. Gives an address to which there is no way, if there was one.
-    pub(crate) fn send(&self, outgoing: &Outgoing) -> Flushed {
-        let mut flushed = Flushed::default();
-        for (socket, v6) in [(&self.v4, false), (&self.v6, true)] {
-            let trains = outgoing.trains.iter().filter(|t| t.to.is_ipv6() == v6);
-            let batch: Vec<UdpTx<'_>> = trains.map(|train| entry(outgoing, train)).collect();
-            if batch.is_empty() {
-                continue;
-            }
-            let Some(socket) = socket else {
-                flushed.lost += batch.len() as u64;
-                continue;
-            };
-            let sent = socket.udp.send(&batch);
-            let lost = sent.lost;
-            flushed.lost +=
-                u64::from(lost.too_big + lost.no_buffer + lost.unreachable + lost.other);
-            let first = batch.first().map(|entry| entry.to);
-            if lost.unreachable > 0 && batch.iter().all(|entry| Some(entry.to) == first) {
-                flushed.unreachable = first;
-            }
+    /// The sockets, for those that only send.
+    pub(crate) fn pair(&self) -> SocketPair {
+        let udp = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.udp.clone());
+        SocketPair {
+            v4: udp(&self.v4),
+            v6: udp(&self.v6),
         }
-        flushed
     }
 
     /// Sends one datagram; says whether the system took it.
@@ -277,7 +262,65 @@ impl Sockets {
         let mut outgoing = Outgoing::default();
         outgoing.push(to, datagram);
         let socket = if to.is_ipv6() { &self.v6 } else { &self.v4 };
-        socket.is_some() && self.send(&outgoing).unreachable.is_none()
+        socket.is_some() && self.pair().send(&outgoing).unreachable.is_none()
+    }
+}
+
+/// The sockets, as those see them that only send.
+#[derive(Clone, Default)]
+pub(crate) struct SocketPair {
+    v4: Option<Arc<dyn UdpSocket>>,
+    v6: Option<Arc<dyn UdpSocket>>,
+}
+
+/// Trains that are handed to a socket at once.
+const AT_ONCE: usize = 16;
+
+impl SocketPair {
+    /// Sends all. Gives an address to which there is no way, if there was one.
+    pub(crate) fn send(&self, outgoing: &Outgoing) -> Flushed {
+        let mut flushed = Flushed::default();
+        for trains in outgoing
+            .trains
+            .chunk_by(|a, b| a.to.is_ipv6() == b.to.is_ipv6())
+        {
+            let is_v6 = trains.first().is_some_and(|train| train.to.is_ipv6());
+            let Some(socket) = (if is_v6 { &self.v6 } else { &self.v4 }) else {
+                flushed.lost += trains.iter().map(Train::datagrams).sum::<u64>();
+                continue;
+            };
+            for trains in trains.chunks(AT_ONCE) {
+                flushed.take(trains, |batch| socket.send(batch), outgoing);
+            }
+        }
+        flushed
+    }
+}
+
+impl Train {
+    fn datagrams(&self) -> u64 {
+        self.len.div_ceil(self.stride.max(1)) as u64
+    }
+}
+
+impl Flushed {
+    fn take(
+        &mut self,
+        trains: &[Train],
+        send: impl FnOnce(&[UdpTx<'_>]) -> Sent,
+        outgoing: &Outgoing,
+    ) {
+        let Some(first) = trains.first() else { return };
+        let mut batch = [entry(outgoing, first); AT_ONCE];
+        for (place, train) in batch.iter_mut().zip(trains) {
+            *place = entry(outgoing, train);
+        }
+        let sent = send(batch.get(..trains.len()).unwrap_or_default());
+        let lost = sent.lost;
+        self.lost += u64::from(lost.too_big + lost.no_buffer + lost.unreachable + lost.other);
+        if lost.unreachable > 0 && trains.iter().all(|train| train.to == first.to) {
+            self.unreachable = Some(first.to);
+        }
     }
 }
 
@@ -294,7 +337,7 @@ fn entry<'a>(outgoing: &'a Outgoing, train: &Train) -> UdpTx<'a> {
         to: train.to,
         src: None,
         stride: u16::try_from(train.stride).unwrap_or(u16::MAX),
-        ecn: Ecn::default(),
-        data: outgoing.bytes.get(range).unwrap_or_default(),
+        ecn: train.ecn,
+        data: outgoing.buffer.get(range).unwrap_or_default(),
     }
 }

@@ -1,60 +1,51 @@
-//! The TUN device: a reader thread takes what the host sends, the engine's thread writes what comes for the host.
+//! The TUN device: a worker ([`Transmitter`]) takes what the host sends; what the engine has for the host, its thread writes.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use host::{Batch, Csum, Gso, Tun, TunQueue, TunRx, TunTx, Until};
+use host::{Csum, Gso, Tun, TunQueue, TunTx};
 
-use crate::mailbox::Mailbox;
-use crate::pool::Pool;
+use crate::workers::Transmitter;
 
-/// Bytes of one buffer: room for a packet of any length behind a good number of usual ones.
-const BUFFER_LEN: usize = 256 << 10;
-/// Buffers of one device.
-const BUFFERS: usize = 4;
 /// Bytes for the device that are written at once.
 const OUT_LEN: usize = 64 << 10;
 
-/// Packets from the host, of one read. Their buffer goes back when this is dropped.
-#[derive(Debug)]
+/// Packets from the host that are for the engine.
+#[derive(Debug, Default)]
 pub(crate) struct FromHost {
     bytes: Vec<u8>,
-    packets: Batch<TunRx>,
-    pool: Option<Arc<Pool<TunRx>>>,
+    packets: Vec<Range<usize>>,
 }
 
 impl FromHost {
+    pub(crate) fn push(&mut self, packet: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(packet);
+        self.packets.push(start..self.bytes.len());
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Bytes of all.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(crate) fn packets(&self) -> impl Iterator<Item = &[u8]> {
-        self.packets.iter().filter_map(|packet| {
-            let start = packet.off as usize;
-            self.bytes.get(start..start + packet.len as usize)
-        })
+        let range = |range: &Range<usize>| self.bytes.get(range.clone());
+        self.packets.iter().filter_map(range)
     }
 
     #[cfg(test)]
     pub(crate) fn of(packet: &[u8]) -> Self {
-        let whole = TunRx {
-            off: 0,
-            len: packet.len() as u32,
-            gso: Gso::default(),
-            csum: Csum::Full,
-        };
-        Self {
-            bytes: packet.to_vec(),
-            packets: vec![whole],
-            pool: None,
-        }
-    }
-}
-
-impl Drop for FromHost {
-    fn drop(&mut self) {
-        if let Some(pool) = self.pool.take() {
-            let bytes = std::mem::take(&mut self.bytes);
-            pool.give((bytes, std::mem::take(&mut self.packets)));
-        }
+        let mut packets = Self::default();
+        packets.push(packet);
+        packets
     }
 }
 
@@ -87,27 +78,36 @@ impl ToHost {
     }
 }
 
-/// A device in use. Dropping it ends the reader; the device goes when its maker lets go of it too.
+/// A device in use. Dropping it ends the worker; the device goes when its maker lets go of it too.
 pub(crate) struct Device {
     queue: Arc<dyn TunQueue>,
-    pool: Arc<Pool<TunRx>>,
-    reader: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    worker: Option<JoinHandle<()>>,
     _tun: Box<dyn Tun>,
 }
 
 impl Device {
-    pub(crate) fn start(mut tun: Box<dyn Tun>, mailbox: Arc<Mailbox>) -> io::Result<Self> {
+    /// Takes the queue on which packets go to and come from the host.
+    pub(crate) fn queue_of(tun: &mut dyn Tun) -> io::Result<Arc<dyn TunQueue>> {
         let queue = tun.queues().into_iter().next();
-        let queue = queue.ok_or_else(|| io::Error::other("the TUN device has no queue"))?;
-        let pool = Pool::new(BUFFERS, BUFFER_LEN);
-        let (reading, buffers) = (queue.clone(), pool.clone());
-        let reader = std::thread::Builder::new()
-            .name("tun reader".to_owned())
-            .spawn(move || read(&*reading, &buffers, &mailbox))?;
+        queue.ok_or_else(|| io::Error::other("the TUN device has no queue"))
+    }
+
+    /// Starts the worker that `make` makes.
+    pub(crate) fn start(
+        tun: Box<dyn Tun>,
+        queue: Arc<dyn TunQueue>,
+        make: impl FnOnce(Arc<dyn TunQueue>, Arc<AtomicBool>) -> Transmitter,
+    ) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut transmitter = make(Arc::clone(&queue), Arc::clone(&stop));
+        let worker = std::thread::Builder::new()
+            .name("tun worker".to_owned())
+            .spawn(move || transmitter.run())?;
         Ok(Self {
             queue,
-            pool,
-            reader: Some(reader),
+            stop,
+            worker: Some(worker),
             _tun: tun,
         })
     }
@@ -133,30 +133,11 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.pool.close();
+        self.stop.store(true, Ordering::Release);
         self.queue.waker().wake();
-        if let Some(reader) = self.reader.take() {
-            // A reader that panicked has ended too.
-            let _ = reader.join();
-        }
-    }
-}
-
-fn read(queue: &dyn TunQueue, pool: &Arc<Pool<TunRx>>, mailbox: &Mailbox) {
-    while let Some((bytes, packets)) = pool.take() {
-        let mut from_host = FromHost {
-            bytes,
-            packets,
-            pool: Some(pool.clone()),
-        };
-        let FromHost { bytes, packets, .. } = &mut from_host;
-        match queue.recv(bytes, packets, Until::Woken) {
-            Ok(()) if from_host.packets.is_empty() => {}
-            Ok(()) => mailbox.post(|inbox| inbox.from_host.push_back(from_host)),
-            Err(error) => {
-                let error = error.to_string();
-                return mailbox.post(|inbox| inbox.tun_lost = Some(error));
-            }
+        if let Some(worker) = self.worker.take() {
+            // A worker that panicked has ended too.
+            let _ = worker.join();
         }
     }
 }

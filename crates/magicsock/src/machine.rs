@@ -359,6 +359,23 @@ impl Magicsock {
         Some(route)
     }
 
+    /// Where [`route`](Self::route) would send now, without sending: nothing is opened, looked for or kept open for it.
+    pub fn peek_route(&self, id: PeerId, now: Instant) -> Option<Route> {
+        let peer = self.peers.get(id)?;
+        let choice = peer.paths.choose(now);
+        let relay = match choice.trusted {
+            true => None,
+            false => {
+                let region = self.region_for(peer.home, peer.heard_on);
+                region.and_then(|region| self.links.get(region))
+            }
+        };
+        Some(Route {
+            direct: choice.direct,
+            relay: relay.map(|link| RelayRoute { link, to: peer.key }),
+        })
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is wanted next.
     pub fn next_timeout(&self) -> Option<Instant> {
         let timers = [
@@ -417,25 +434,28 @@ impl Magicsock {
         heard_on: Option<LinkId>,
         now: Instant,
     ) -> Option<LinkId> {
-        if !self.may_have_links() {
-            return None;
-        }
-        let heard_region = heard_on.and_then(|link| self.links.region_of(link));
-        let region = if home == 0 {
-            heard_region?
-        } else if self.region(home).is_none() {
-            return None;
-        } else if self.links.get(home).is_some() {
-            home
-        } else {
-            heard_region.unwrap_or(home)
-        };
+        let region = self.region_for(home, heard_on)?;
         let link = match self.links.get(region) {
             Some(link) => link,
             None => self.open(region, now),
         };
         self.links.note_write(region, now);
         Some(link)
+    }
+
+    fn region_for(&self, home: u16, heard_on: Option<LinkId>) -> Option<u16> {
+        if !self.may_have_links() {
+            return None;
+        }
+        let heard_region = heard_on.and_then(|link| self.links.region_of(link));
+        if home == 0 {
+            return heard_region;
+        }
+        self.region(home)?;
+        match self.links.get(home) {
+            Some(_) => Some(home),
+            None => Some(heard_region.unwrap_or(home)),
+        }
     }
 
     /// The relay map.

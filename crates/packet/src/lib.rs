@@ -9,6 +9,7 @@
 pub mod addr;
 pub mod checksum;
 pub mod disco;
+pub mod ecn;
 pub mod geneve;
 pub mod icmp;
 mod ip;

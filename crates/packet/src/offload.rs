@@ -83,14 +83,14 @@ const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 
 /// Writes a 16-bit number. The place is one that the caller has checked.
-fn put16(bytes: &mut [u8], at: usize, value: u16) {
+pub(crate) fn put16(bytes: &mut [u8], at: usize, value: u16) {
     if let Some(place) = bytes.get_mut(at..at + 2) {
         place.copy_from_slice(&value.to_be_bytes());
     }
 }
 
 /// Reads a 16-bit number; 0 where there is none.
-fn get16(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn get16(bytes: &[u8], at: usize) -> u16 {
     let pair = bytes.get(at..).and_then(|rest| rest.first_chunk());
     pair.map_or(0, |pair| u16::from_be_bytes(*pair))
 }

@@ -1,6 +1,6 @@
 //! The indices that we gave out: what a peer puts into its messages to say which session or handshake they belong to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keys::NodePublic;
@@ -21,6 +21,7 @@ pub struct Slot {
 #[derive(Debug, Default)]
 pub struct IndexTable {
     slots: BTreeMap<u32, Slot>,
+    changed: BTreeSet<u32>,
 }
 
 impl IndexTable {
@@ -49,6 +50,11 @@ impl IndexTable {
         self.slots.is_empty()
     }
 
+    /// An index whose session has come or gone since: for whoever shows the sessions to those that move packets.
+    pub fn poll_change(&mut self) -> Option<u32> {
+        self.changed.pop_first()
+    }
+
     pub(crate) fn reserve(&mut self, peer: NodePublic, rng: &mut dyn CryptoRng) -> u32 {
         loop {
             let index = rng.next_u32();
@@ -63,6 +69,7 @@ impl IndexTable {
     }
 
     pub(crate) fn bind(&mut self, session: &Arc<Session>) {
+        self.changed.insert(session.local_index());
         self.slots.insert(
             session.local_index(),
             Slot {
@@ -73,7 +80,11 @@ impl IndexTable {
     }
 
     pub(crate) fn release(&mut self, index: u32) {
-        self.slots.remove(&index);
+        let slot = self.slots.remove(&index);
+        // What was only a handshake's was never shown.
+        if slot.is_some_and(|slot| slot.session.is_some()) {
+            self.changed.insert(index);
+        }
     }
 }
 

@@ -334,6 +334,11 @@ impl Session {
         Ok((packet, tell))
     }
 
+    /// Whether the peer is known to have the keys.
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Ordering::Relaxed)
+    }
+
     /// Notes once per batch that authenticated messages were received; `data` says whether any was more than a
     /// keepalive. Returns whether the peer's owner must call
     /// [`Peer::handle_received`](crate::Peer::handle_received) and look at its timers again.
@@ -344,14 +349,14 @@ impl Session {
     }
 
     /// Whether sending on this session should start the next handshake.
-    pub(crate) fn wants_rekey_on_send(&self, now: Instant) -> bool {
+    pub fn wants_rekey_on_send(&self, now: Instant) -> bool {
         self.sent() > REKEY_AFTER_MESSAGES
             || (self.initiator && now.since(self.created) > REKEY_AFTER_TIME)
     }
 
     /// Whether receiving on this session should start the next handshake: shortly before it expires, in case that we
     /// send nothing ourselves.
-    pub(crate) fn wants_rekey_on_receive(&self, now: Instant) -> bool {
+    pub fn wants_rekey_on_receive(&self, now: Instant) -> bool {
         self.initiator && now.since(self.created) > LAST_MINUTE
     }
 

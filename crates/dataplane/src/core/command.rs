@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use host::{Instant, LinkState, PeerConfig, Wall};
 use keys::NodePrivate;
@@ -70,8 +71,10 @@ impl Core {
             self.reset_tunnel(id);
         }
         self.indices = IndexTable::new();
+        self.shared.release_all();
         self.gate = Gate::new();
         self.identity = key.clone().map(Identity::new);
+        self.shared.identity.store(self.identity.clone());
         let public = self.identity.as_ref().map(|identity| identity.public());
         self.key = key;
         self.magic.set_node_key(public, self.clocks.now);
@@ -93,6 +96,7 @@ impl Core {
         self.set_firewall(network.firewall);
         self.guard.peerapi_v4 = network.peerapi_port_v4;
         self.guard.peerapi_v6 = network.peerapi_port_v6;
+        self.outdate_guard();
         self.magic.set_derp_map(network.derp_map, self.clocks.now);
     }
 
@@ -100,11 +104,13 @@ impl Core {
         self.guard.filter = firewall.filter;
         self.guard.jailed = firewall.jailed;
         self.guard.caps = firewall.caps;
+        self.outdate_guard();
     }
 
     fn set_peers(&mut self, peers: Vec<Arc<PeerConfig>>) {
         let keep: BTreeSet<PeerId> = peers.iter().map(|peer| peer.id).collect();
-        let gone: Vec<PeerId> = self.table.ids().filter(|id| !keep.contains(id)).collect();
+        let mut gone = self.shared.peer_ids();
+        gone.retain(|id| !keep.contains(id));
         for id in gone {
             self.remove_peer(id);
         }
@@ -116,13 +122,13 @@ impl Core {
     fn upsert_peer(&mut self, peer: Arc<PeerConfig>) {
         let id = peer.id;
         self.magic.upsert_peer(&peer);
-        if self.table.upsert(peer) {
+        if self.shared.change_table(|table| table.upsert(peer)) {
             self.reset_tunnel(id);
         }
     }
 
     fn remove_peer(&mut self, id: PeerId) {
-        self.table.remove(id);
+        self.shared.change_table(|table| table.remove(id));
         self.magic.remove_peer(id);
         self.reset_tunnel(id);
     }
@@ -162,7 +168,7 @@ impl Core {
         if self.identity.is_none() {
             return Err(PingError::Stopped);
         }
-        self.table.get(peer).ok_or(PingError::NoSuchPeer)?;
+        self.shared.config(peer).ok_or(PingError::NoSuchPeer)?;
         let from = self.self_address_like(to).ok_or(PingError::NoSelfAddress)?;
         let packet = match token {
             Token::Icmp { id, seq, .. } => {
@@ -183,8 +189,8 @@ impl Core {
     fn status(&self) -> EngineStatus {
         let now = self.clocks.now;
         let mut peers = BTreeMap::new();
-        for id in self.table.ids() {
-            let Some(config) = self.table.get(id) else {
+        for id in self.shared.peer_ids() {
+            let Some(config) = self.shared.config(id) else {
                 continue;
             };
             let mut status = PeerStatus::default();
@@ -194,8 +200,8 @@ impl Core {
                 status.cur_addr = view.last_send.and(view.direct);
             }
             if let Some(tunnel) = self.tunnels.get(&id) {
-                status.rx_bytes = tunnel.rx_bytes;
-                status.tx_bytes = tunnel.tx_bytes;
+                status.rx_bytes = tunnel.cell.rx_bytes.load(Ordering::Relaxed);
+                status.tx_bytes = tunnel.cell.tx_bytes.load(Ordering::Relaxed);
                 status.last_handshake = tunnel.peer.last_handshake();
                 status.in_engine = true;
             }

@@ -19,14 +19,18 @@ use crate::sockets::Datagrams;
 impl Core {
     /// Takes the datagrams of one read. Neighbours of one session share all lookups.
     pub(crate) fn handle_datagrams(&mut self, mut datagrams: Datagrams) {
-        let Datagrams { bytes, trains, .. } = &mut datagrams;
+        let Datagrams {
+            bytes,
+            trains,
+            admitted,
+        } = &mut datagrams;
         let mut run = Run::default();
         for train in trains.iter() {
             let (start, len) = (train.off as usize, train.len as usize);
             let stride = usize::from(train.stride).max(1);
             for at in (start..start + len).step_by(stride) {
                 let range = at..(at + stride).min(start + len);
-                self.handle_datagram(train.from, bytes, range, &mut run);
+                self.handle_datagram((train.from, *admitted), bytes, range, &mut run);
             }
         }
         self.end_run(&mut run, bytes);
@@ -35,7 +39,7 @@ impl Core {
 
     fn handle_datagram(
         &mut self,
-        from: SocketAddr,
+        (from, admitted): (SocketAddr, bool),
         bytes: &mut [u8],
         range: Range<usize>,
         run: &mut Run,
@@ -52,8 +56,11 @@ impl Core {
                 .magic
                 .handle_direct_disco(from, datagram, now, &mut *self.rng);
         }
-        let path = path_of(from);
-        self.metrics.inbound.count(path, 1, datagram.len() as u64);
+        // A worker has counted what it has admitted.
+        if !admitted {
+            let path = path_of(from);
+            self.metrics.inbound.count(path, 1, datagram.len() as u64);
+        }
         match classify(datagram) {
             Ok(Message::Data { receiver, .. }) => {
                 if run.session.as_ref().map(|s| s.local_index()) != Some(receiver) {
@@ -62,7 +69,7 @@ impl Core {
                 }
                 run.data.push(range);
             }
-            Ok(message) => self.handle_handshake(Source::Udp(from), &message),
+            Ok(message) => self.handle_handshake(Source::Udp(from), &message, admitted),
             Err(error) => tracing::trace!("from {from}: {error}"),
         }
     }

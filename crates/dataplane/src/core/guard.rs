@@ -10,7 +10,7 @@ use packet::{IpView, Proto, TcpFlags};
 use crate::NodeCaps;
 
 /// The packet filter and its exceptions. By default nothing comes in.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Guard {
     pub(crate) filter: Option<Arc<Filter>>,
     /// For peers that may only answer us.

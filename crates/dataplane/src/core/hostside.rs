@@ -2,6 +2,8 @@
 //!
 //! What it sends to our service addresses never leaves: echo requests are answered here, all else is for our own stack.
 
+use std::sync::atomic::Ordering;
+
 use filter::Verdict;
 use packet::addr::{SERVICE_V4, SERVICE_V6, is_service_ip};
 use packet::icmp::Echo;
@@ -22,6 +24,7 @@ impl Core {
     pub(crate) fn use_tun(&mut self, mtu: usize) {
         self.host = Some(HostSide::default());
         self.mtu = mtu;
+        self.shared.mtu.store(mtu, Ordering::Relaxed);
         self.stack
             .net
             .set_addresses(&[SERVICE_V4.into(), SERVICE_V6.into()]);
@@ -52,11 +55,11 @@ impl Core {
         if tsmp::Message::parse(&view).is_some() || self.is_own_disco(&view) {
             return self.drop_out(1);
         }
-        let Some(peer) = self.table.route(view.dst()) else {
+        let Some(peer) = self.shared.route(view.dst()) else {
             tracing::trace!("no peer has {}", view.dst());
             return self.drop_out(1);
         };
-        let jailed = self.table.get(peer).is_some_and(|peer| peer.jailed);
+        let jailed = self.shared.config(peer).is_some_and(|peer| peer.jailed);
         match self.guard.judge_out(&view, jailed) {
             Verdict::Accept => self.send_to_peer(peer, packet),
             Verdict::Drop(reason) => self.metrics.outbound.count_dropped(label(reason), 1),

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use filter::Verdict;
 use keys::NodePublic;
@@ -11,7 +12,7 @@ use packet::disco;
 use packet::icmp::Echo;
 use packet::tsmp::{self, Reject, RejectReason};
 use packet::{IpView, PeerId, Proto};
-use wireguard::{Admit, Message, Opening, Session, Source, classify};
+use wireguard::{Admit, Identity, Message, Opening, Session, Source, classify};
 
 use super::Core;
 use super::guard::label;
@@ -76,7 +77,7 @@ impl Core {
                     }
                     data.push(range.clone());
                 }
-                Ok(message) => self.handle_handshake(Source::Relay(*src), &message),
+                Ok(message) => self.handle_handshake(Source::Relay(*src), &message, false),
                 Err(error) => tracing::trace!("from {src}: {error}"),
             }
         }
@@ -133,19 +134,18 @@ impl Core {
     }
 
     /// A handshake message. Where it came from only matters for who may be asked to prove its address: whose it is, the
-    /// message itself says, and if a relay says so too, they must agree.
-    pub(super) fn handle_handshake(&mut self, source: Source, message: &Message<'_>) {
+    /// message itself says, and if a relay says so too, they must agree. One that was admitted has been through a worker's gate.
+    pub(super) fn handle_handshake(
+        &mut self,
+        source: Source,
+        message: &Message<'_>,
+        admitted: bool,
+    ) {
         let Some(identity) = self.identity.clone() else {
             return;
         };
-        let now = self.clocks.now;
-        match self
-            .gate
-            .admit(&identity, message, source, now, &mut *self.rng)
-        {
-            Admit::Drop => return,
-            Admit::Challenge(reply) => return self.challenge(source, &reply),
-            Admit::Proceed => {}
+        if !admitted && !self.admit(&identity, source, message) {
+            return;
         }
         let mut opened = None;
         let key = match message {
@@ -186,6 +186,21 @@ impl Core {
         self.after(peer);
     }
 
+    fn admit(&mut self, identity: &Identity, source: Source, message: &Message<'_>) -> bool {
+        let now = self.clocks.now;
+        match self
+            .gate
+            .admit(identity, message, source, now, &mut *self.rng)
+        {
+            Admit::Proceed => true,
+            Admit::Drop => false,
+            Admit::Challenge(reply) => {
+                self.challenge(source, &reply);
+                false
+            }
+        }
+    }
+
     /// Asks a sender for a proof of its address, there.
     fn challenge(&mut self, source: Source, reply: &[u8]) {
         match source {
@@ -200,12 +215,15 @@ impl Core {
 
     fn note_rx(&mut self, peer: PeerId, len: usize) {
         if let Some(tunnel) = self.tunnels.get_mut(&peer) {
-            tunnel.rx_bytes += len as u64;
+            tunnel
+                .cell
+                .rx_bytes
+                .fetch_add(len as u64, Ordering::Relaxed);
         }
     }
 
     /// A packet that came out of a peer's tunnel.
-    fn receive(&mut self, peer: PeerId, packet: &[u8]) {
+    pub(super) fn receive(&mut self, peer: PeerId, packet: &[u8]) {
         let view = match IpView::parse(packet) {
             Ok(view) => view,
             Err(unparsed) => {
@@ -215,11 +233,11 @@ impl Core {
                 return;
             }
         };
-        let Some(config) = self.table.get(peer) else {
+        let Some(config) = self.shared.config(peer) else {
             return;
         };
         let jailed = config.jailed;
-        if !may_send_from(config, view.src()) {
+        if !may_send_from(&config, view.src()) {
             return tracing::trace!("peer {} may not send from {}", peer.0, view.src());
         }
         if self.handle_tsmp(peer, &view) || self.is_awaited_echo(&view) || self.is_own_disco(&view)

@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use host::Ecn;
 use keys::NodePublic;
 use magicsock::{LinkId, RelayRoute, Route};
 use metrics::{DropReason, Path};
+use packet::ecn;
 use packet::nat::{self, End};
 use packet::tsmp;
 use packet::{IpView, PeerId};
-use wireguard::{Output, SealError, Session};
+use wireguard::{Output, SealError, Session, padded_len, sealed_len};
 
 use super::direct::path_of;
 use super::{Core, Effect};
@@ -21,7 +24,7 @@ impl Core {
         let Ok(view) = IpView::parse(packet) else {
             return self.drop_out(1);
         };
-        match self.table.route(view.dst()) {
+        match self.shared.route(view.dst()) {
             Some(peer) => self.send_to_peer(peer, packet),
             None => self.drop_out(1),
         }
@@ -51,6 +54,7 @@ impl Core {
         let Some(route) = self.magic.route(peer, now) else {
             return self.drop_out(1);
         };
+        self.lend(peer, &route);
         let sealed = match (route.relay, route.direct) {
             (Some(relay), direct) => self.seal_for_relay(relay, direct, session, packet),
             (None, Some(to)) => self.seal_direct(to, session, packet),
@@ -73,7 +77,7 @@ impl Core {
 
     /// A packet of ours as a peer wants to see it that knows us by another address; `None` leaves it as it is.
     fn masked(&self, peer: PeerId, packet: &[u8]) -> Option<Vec<u8>> {
-        let masquerade = self.table.masquerade(peer)?;
+        let masquerade = self.shared.masquerade(peer)?;
         let src = IpView::parse(packet).ok()?.src();
         let mask = masquerade.of(src)?;
         // What we only forward is not ours.
@@ -84,7 +88,7 @@ impl Core {
 
     /// The other way round, in place.
     pub(super) fn unmask(&self, peer: PeerId, packet: &mut [u8]) {
-        let Some(masquerade) = self.table.masquerade(peer) else {
+        let Some(masquerade) = self.shared.masquerade(peer) else {
             return;
         };
         let Ok(dst) = IpView::parse(packet).map(|view| view.dst()) else {
@@ -103,19 +107,15 @@ impl Core {
         session: &Session,
         packet: &[u8],
     ) -> Result<(usize, bool), SealError> {
-        let (start, mtu) = (self.outgoing.bytes.len(), self.mtu);
-        let sealed = session.seal(self.clocks.now, packet, mtu, &mut self.outgoing.bytes);
-        match sealed {
-            Ok(look) => {
-                let len = self.outgoing.finish(to, start);
-                self.flush_direct_if_full();
-                Ok((len, look))
-            }
-            Err(error) => {
-                self.outgoing.bytes.truncate(start);
-                Err(error)
-            }
-        }
+        let now = self.clocks.now;
+        let padded = padded_len(packet.len(), self.mtu);
+        let len = sealed_len(padded);
+        let counter = session.reserve(now, 1)?.next();
+        let counter = counter.ok_or(SealError::CountersUsedUp)?;
+        session.seal_at(counter, packet, padded, self.outgoing.room(len))?;
+        self.outgoing.finish(to, Ecn(ecn::of(packet)), len);
+        self.flush_direct_if_full();
+        Ok((len, session.note_sent(now, !packet.is_empty())))
     }
 
     /// Seals into a relay's batch, and sends a copy straight to where the peer may be as well. The peer drops what comes
@@ -201,7 +201,10 @@ impl Core {
             outbound.count(path_of(to), 1, len as u64);
         }
         if let Some(tunnel) = self.tunnels.get_mut(&peer) {
-            tunnel.tx_bytes += len as u64;
+            tunnel
+                .cell
+                .tx_bytes
+                .fetch_add(len as u64, Ordering::Relaxed);
         }
     }
 
@@ -236,6 +239,7 @@ impl Core {
         }
         self.probe_if_due(peer);
         self.rearm(peer);
+        self.show_tunnel(peer);
     }
 
     /// A new session: our disco key goes first, so that a peer which cannot reach control finds us after a restart; then
@@ -259,7 +263,7 @@ impl Core {
     }
 
     fn advertisement(&self, peer: PeerId) -> Option<Vec<u8>> {
-        let to = *self.table.get(peer)?.addresses.first()?;
+        let to = *self.shared.config(peer)?.addresses.first()?;
         let from = self.self_address_like(to)?;
         tsmp::Message::DiscoKey(self.magic.disco_key()).packet(from, to)
     }

@@ -88,6 +88,12 @@ impl Pings {
         let _ = waiting.reply.send(result);
     }
 
+    /// Whether an echo reply may be the answer to one of them.
+    pub(crate) fn awaits_echo(&self) -> bool {
+        let echo = |token: &Token| matches!(token, Token::Icmp { .. });
+        self.waiting.keys().any(echo)
+    }
+
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }

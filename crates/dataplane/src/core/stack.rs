@@ -77,10 +77,10 @@ impl Core {
         if self.host.is_some() && is_service_ip(view.src()) {
             return self.give_host(packet);
         }
-        let Some(peer) = self.table.route(view.dst()) else {
+        let Some(peer) = self.shared.route(view.dst()) else {
             return self.drop_out(1);
         };
-        let jailed = self.table.get(peer).is_some_and(|peer| peer.jailed);
+        let jailed = self.shared.config(peer).is_some_and(|peer| peer.jailed);
         self.guard.note_out(&view, jailed);
         self.send_to_peer(peer, packet);
     }

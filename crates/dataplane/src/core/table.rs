@@ -18,8 +18,8 @@ pub(crate) struct PeerTable {
 }
 
 impl PeerTable {
-    pub(crate) fn get(&self, id: PeerId) -> Option<&PeerConfig> {
-        self.by_id.get(&id).map(|peer| &**peer)
+    pub(crate) fn get(&self, id: PeerId) -> Option<&Arc<PeerConfig>> {
+        self.by_id.get(&id)
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = PeerId> + '_ {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use host::Instant;
 use keys::NodePublic;
+use packet::PeerId;
 use wireguard::{Identity, Peer};
+
+use crate::shared::PeerCell;
 
 /// Bytes that may wait for a handshake, per peer. A TCP opening and a few pings are far below it.
 const QUEUE_LEN: usize = 64 << 10;
@@ -16,8 +19,10 @@ pub(crate) struct Tunnel {
     /// Packets that wait for a session, oldest first.
     queue: VecDeque<Vec<u8>>,
     queued: usize,
-    pub(crate) rx_bytes: u64,
-    pub(crate) tx_bytes: u64,
+    /// What the workers see of it, and count.
+    pub(crate) cell: Arc<PeerCell>,
+    /// Until when the path machine knows of data that came straight.
+    pub(crate) data_told: u64,
     /// Where the timer of this tunnel is in the set of all timers.
     pub(crate) timer: Option<Instant>,
     /// While a handshake waits for an answer: when the last initiation was sent, and when to look next whether the peer is
@@ -35,13 +40,13 @@ pub(crate) struct Knocking {
 
 impl Tunnel {
     /// `None` for a key with which no handshake can succeed.
-    pub(crate) fn new(identity: Arc<Identity>, key: NodePublic) -> Option<Self> {
+    pub(crate) fn new(identity: Arc<Identity>, id: PeerId, key: NodePublic) -> Option<Self> {
         Some(Self {
             peer: Peer::new(identity, key)?,
             queue: VecDeque::new(),
             queued: 0,
-            rx_bytes: 0,
-            tx_bytes: 0,
+            cell: PeerCell::new(id),
+            data_told: 0,
             timer: None,
             knocking: None,
             restarts: 0,

@@ -77,6 +77,13 @@ impl Coalescer {
         self.pieces.clear();
     }
 
+    /// Lets nothing continue what is in it: what comes next is another sender's.
+    pub fn close(&mut self) {
+        for run in &mut self.runs {
+            run.shape = Shape::Closed;
+        }
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.runs.is_empty()

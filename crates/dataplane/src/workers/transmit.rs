@@ -1,0 +1,371 @@
+//! From the host to peers: the TUN device's worker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::Guard as Loaded;
+use filter::Verdict;
+use host::{Batch as Received, Ecn, GsoKind, Instant, TunQueue, TunRx, Until};
+use magicsock::LinkId;
+use metrics::{DropReason, Path, UserMetrics};
+use packet::addr::is_service_ip;
+use packet::offload::{Splitter, complete};
+use packet::{IpView, Proto, disco, ecn, tsmp};
+use wireguard::{Reserved, Session, padded_len, sealed_len};
+
+use super::flows::{FlowKey, FlowTable};
+use super::note_sent;
+use crate::core::{Guard, label};
+use crate::link::Batch;
+use crate::mailbox::{Mailbox, Poke};
+use crate::shared::{Lent, PeerCell, Shared, Way};
+use crate::sockets::Outgoing;
+use crate::tun::FromHost;
+
+/// Bytes of the buffer: room for a super-packet behind a good number of usual packets.
+const BUFFER_LEN: usize = 128 << 10;
+/// A flow in use is brought to the filter's mind this often, so that it does not forget it for newer ones.
+const REMIND_EVERY: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(crate) struct Transmitter {
+    shared: Arc<Shared>,
+    queue: Arc<dyn TunQueue>,
+    mailbox: Arc<Mailbox>,
+    metrics: Arc<UserMetrics>,
+    stop: Arc<AtomicBool>,
+    flows: FlowTable<Known>,
+    outgoing: Outgoing,
+    /// Frames for one relay.
+    relayed: Option<(LinkId, Batch)>,
+    /// For the engine.
+    slow: FromHost,
+    last_batch_len: usize,
+}
+
+/// A flow that was looked up and may pass.
+struct Known {
+    cell: Arc<PeerCell>,
+    /// When the filter was last reminded of it; `None` if it keeps no such flows in mind.
+    reminded: Option<Instant>,
+}
+
+impl Transmitter {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        queue: Arc<dyn TunQueue>,
+        mailbox: Arc<Mailbox>,
+        metrics: Arc<UserMetrics>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            shared,
+            queue,
+            mailbox,
+            metrics,
+            stop,
+            flows: FlowTable::new(),
+            outgoing: Outgoing::default(),
+            relayed: None,
+            slow: FromHost::default(),
+            last_batch_len: 0,
+        }
+    }
+
+    /// Works until it is told to stop, or the device is gone.
+    pub(crate) fn run(&mut self) {
+        let queue = Arc::clone(&self.queue);
+        let mut buffer = vec![0; BUFFER_LEN];
+        let mut packets = Received::new();
+        while !self.stop.load(Ordering::Acquire) {
+            packets.clear();
+            if let Err(error) = queue.recv(&mut buffer, &mut packets, Until::Woken) {
+                let error = error.to_string();
+                return self.mailbox.post(|inbox| inbox.tun_lost = Some(error));
+            }
+            self.batch(&mut buffer, &packets, rt::now());
+        }
+    }
+
+    /// Takes what one read gave.
+    pub(super) fn batch(&mut self, buffer: &mut [u8], packets: &[TunRx], now: Instant) {
+        self.flows.set_generation(self.shared.generation());
+        let guard = self.shared.guard.load();
+        for packet in packets {
+            let range = packet.off as usize..packet.off as usize + packet.len as usize;
+            if let Some(bytes) = buffer.get_mut(range) {
+                self.packet(bytes, packet, &guard, now);
+            }
+        }
+        self.flush();
+        self.flush_relayed();
+        self.flush_slow();
+    }
+
+    fn packet(&mut self, bytes: &mut [u8], rx: &TunRx, guard: &Guard, now: Instant) {
+        let view = match IpView::parse(bytes) {
+            Ok(view) => view,
+            Err(unparsed) => {
+                if let Verdict::Drop(reason) = Verdict::from(unparsed) {
+                    self.metrics.outbound.count_dropped(label(reason), 1);
+                }
+                return;
+            }
+        };
+        let key = FlowKey::of(&view);
+        let Some(known) = self.flows.get_mut(&key) else {
+            return match self.look_up(&view, guard) {
+                Looked::Known(known) => {
+                    let cell = Arc::clone(&known.cell);
+                    self.flows.insert(key, known);
+                    self.send(&cell, bytes, rx, now);
+                }
+                Looked::Engine => self.leave_to_engine(bytes, rx),
+                Looked::Dropped(reason) => {
+                    self.metrics.outbound.count_dropped(reason, 1);
+                }
+            };
+        };
+        if let Some(reminded) = &mut known.reminded
+            && now.since(*reminded) > REMIND_EVERY
+        {
+            *reminded = now;
+            let jailed = self
+                .shared
+                .config(known.cell.id)
+                .is_some_and(|peer| peer.jailed);
+            guard.note_out(&view, jailed);
+        }
+        let cell = Arc::clone(&known.cell);
+        self.send(&cell, bytes, rx, now);
+    }
+
+    /// Where a packet of a new flow goes.
+    fn look_up(&self, view: &IpView<'_>, guard: &Guard) -> Looked {
+        let is_own_disco = view.is(Proto::UDP)
+            && disco::Envelope::parse(view.payload())
+                .is_some_and(|envelope| envelope.sender == self.shared.disco);
+        if is_service_ip(view.dst()) || tsmp::Message::parse(view).is_some() || is_own_disco {
+            return Looked::Engine;
+        }
+        let Some(peer) = self.shared.route(view.dst()) else {
+            tracing::trace!("no peer has {}", view.dst());
+            return Looked::Dropped(DropReason::Error);
+        };
+        let Some(cell) = self.shared.cell(peer) else {
+            return Looked::Engine;
+        };
+        if self.shared.masquerade(peer).is_some() {
+            return Looked::Engine;
+        }
+        let jailed = self.shared.config(peer).is_some_and(|peer| peer.jailed);
+        match guard.judge_out(view, jailed) {
+            Verdict::Accept => Looked::Known(Known {
+                cell,
+                reminded: filter::Flow::of(view).map(|_| rt::now()),
+            }),
+            Verdict::Drop(reason) => Looked::Dropped(label(reason)),
+        }
+    }
+
+    /// Seals a packet or super-packet into what goes out next.
+    fn send(&mut self, cell: &PeerCell, bytes: &mut [u8], rx: &TunRx, now: Instant) {
+        let (session, lent) = (cell.session.load(), cell.lent.load());
+        let (Some(session), Some(lent)) = (&*session, usable(&lent, now)) else {
+            return self.leave_to_engine(bytes, rx);
+        };
+        if now > lent.renew_at && cell.may_poke(now) {
+            self.mailbox.poke(Poke::Renew(cell.id));
+        }
+        let ecn = Ecn(ecn::of(bytes));
+        let mut sealed = Sealed::default();
+        if rx.gso.kind == GsoKind::None {
+            if !complete(bytes, rx.csum) {
+                return self.metrics.outbound.count_dropped(DropReason::Error, 1);
+            }
+            let Ok(mut counters) = session.reserve(now, 1) else {
+                return self.leave_to_engine(bytes, rx);
+            };
+            self.seal(session, &mut counters, lent.way, ecn, bytes, &mut sealed);
+        } else {
+            // Whoever lied about it has made it: our own kernel.
+            let Ok(mut splitter) = Splitter::new(bytes, rx.gso, rx.csum) else {
+                return self.metrics.outbound.count_dropped(DropReason::Error, 1);
+            };
+            let count = splitter.count() as u32;
+            let Ok(mut counters) = session.reserve(now, count) else {
+                return self.leave_to_engine(bytes, rx);
+            };
+            while let Some(packet) = splitter.next() {
+                self.seal(session, &mut counters, lent.way, ecn, packet, &mut sealed);
+            }
+        }
+        note_sent(&self.mailbox, cell, session, now);
+        cell.tx_bytes.fetch_add(sealed.bytes, Ordering::Relaxed);
+        let path = match lent.way {
+            Way::Direct(SocketAddr::V4(_)) => Path::DirectIpv4,
+            Way::Direct(SocketAddr::V6(_)) => Path::DirectIpv6,
+            Way::Relay { .. } => Path::Derp,
+        };
+        self.metrics
+            .outbound
+            .count(path, sealed.packets, sealed.bytes);
+        let lost = sealed.failed;
+        if lost > 0 {
+            self.metrics.outbound.count_dropped(DropReason::Error, lost);
+        }
+    }
+
+    fn seal(
+        &mut self,
+        session: &Session,
+        counters: &mut Reserved,
+        way: Way,
+        ecn: Ecn,
+        packet: &[u8],
+        sealed: &mut Sealed,
+    ) {
+        let padded = padded_len(packet.len(), self.shared.mtu.load(Ordering::Relaxed));
+        let len = sealed_len(padded);
+        let Some(counter) = counters.next() else {
+            sealed.failed += 1;
+            return;
+        };
+        let outcome = match way {
+            Way::Direct(to) => {
+                let place = self.outgoing.room(len);
+                let outcome = session.seal_at(counter, packet, padded, place);
+                if outcome.is_ok() {
+                    self.outgoing.finish(to, ecn, len);
+                    if self.outgoing.is_full() {
+                        self.flush();
+                    }
+                }
+                outcome
+            }
+            Way::Relay { link, to } => {
+                let batch = self.batch_for(link);
+                let frame = batch.begin(&to);
+                let start = batch.frames.len();
+                batch.frames.resize(start + len, 0);
+                let place = batch.frames.get_mut(start..).unwrap_or_default();
+                let outcome = session.seal_at(counter, packet, padded, place);
+                match outcome {
+                    Ok(()) => drop(batch.finish(frame)),
+                    Err(_) => batch.abandon(frame),
+                }
+                if batch.is_full() {
+                    self.flush_relayed();
+                }
+                outcome
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                sealed.packets += 1;
+                sealed.bytes += len as u64;
+            }
+            Err(error) => {
+                tracing::trace!("seal: {error}");
+                sealed.failed += 1;
+            }
+        }
+    }
+
+    fn batch_for(&mut self, link: LinkId) -> &mut Batch {
+        if self
+            .relayed
+            .as_ref()
+            .is_some_and(|(other, _)| *other != link)
+        {
+            self.flush_relayed();
+        }
+        let like = self.last_batch_len;
+        &mut self
+            .relayed
+            .get_or_insert_with(|| (link, Batch::like(like)))
+            .1
+    }
+
+    fn flush(&mut self) {
+        if self.outgoing.is_empty() {
+            return;
+        }
+        let flushed = self.shared.sockets.load().send(&self.outgoing);
+        self.outgoing.clear();
+        if flushed.lost > 0 {
+            self.metrics
+                .outbound
+                .count_dropped(DropReason::Error, flushed.lost);
+        }
+        if let Some(addr) = flushed.unreachable {
+            self.mailbox.poke(Poke::Unreachable(addr));
+        }
+    }
+
+    fn flush_relayed(&mut self) {
+        let Some((link, batch)) = self.relayed.take() else {
+            return;
+        };
+        self.last_batch_len = batch.frames.len();
+        let packets = batch.packets;
+        let dropped = match self.shared.links.load().get(&link) {
+            Some(queue) => queue.push(batch),
+            None => packets,
+        };
+        if dropped > 0 {
+            self.metrics
+                .outbound
+                .count_dropped(DropReason::Error, dropped.into());
+        }
+    }
+
+    /// Gives the engine the packets of a super-packet.
+    fn leave_to_engine(&mut self, bytes: &mut [u8], rx: &TunRx) {
+        if rx.gso.kind == GsoKind::None {
+            if complete(bytes, rx.csum) {
+                self.slow.push(bytes);
+            }
+            return;
+        }
+        let Ok(mut splitter) = Splitter::new(bytes, rx.gso, rx.csum) else {
+            return self.metrics.outbound.count_dropped(DropReason::Error, 1);
+        };
+        while let Some(packet) = splitter.next() {
+            self.slow.push(packet);
+        }
+    }
+
+    fn flush_slow(&mut self) {
+        if self.slow.is_empty() {
+            return;
+        }
+        let lost = self.mailbox.post_from_host(std::mem::take(&mut self.slow));
+        if lost > 0 {
+            self.metrics.outbound.count_dropped(DropReason::Error, lost);
+        }
+    }
+}
+
+enum Looked {
+    Known(Known),
+    /// It knows what to do.
+    Engine,
+    Dropped(DropReason),
+}
+
+/// What became of a super-packet.
+#[derive(Debug, Default)]
+struct Sealed {
+    packets: u64,
+    bytes: u64,
+    failed: u64,
+}
+
+fn usable(lent: &Loaded<Option<Arc<Lent>>>, now: Instant) -> Option<Lent> {
+    lent.as_ref()
+        .map(|lent| **lent)
+        .filter(|lent| now < lent.until)
+}
