@@ -10,6 +10,9 @@ const VICTIMS: [&str; 4] = ["lab", "tailscaled", "tailscale", "derper"];
 /// Those that are compared with the originals.
 const COMPARED: [&str; 4] = ["interop", "tailscaled", "tailscale", "derper"];
 
+/// Those that are measured.
+const BENCHED: [&str; 5] = ["interop", "tailscaled", "tailscale", "derper", "bound"];
+
 /// Builds, then replaces this process by the lab.
 pub(crate) fn run(args: &[String]) -> ExitCode {
     build_and_become(&PROGRAMS, &[], args)
@@ -23,6 +26,18 @@ pub(crate) fn chaos(args: &[String]) -> ExitCode {
 /// Builds, then replaces this process by the comparison with the originals.
 pub(crate) fn interop(args: &[String]) -> ExitCode {
     build_and_become(&COMPARED, &[], args)
+}
+
+/// Builds, then replaces this process by the benchmark beside other programs.
+pub(crate) fn bench(args: &[String]) -> ExitCode {
+    let rest = match args.split_first() {
+        Some((first, rest)) if first == "net" => rest,
+        _ => {
+            eprintln!("usage: cargo xtask bench net [--help | options]");
+            return ExitCode::from(2);
+        }
+    };
+    build_and_become(&BENCHED, &["bench"], rest)
 }
 
 /// Builds programs, then replaces this process by the first of them.

@@ -1,6 +1,7 @@
 //! Tasks for developers: `cargo xtask tidy` checks the structure, `cargo xtask matrix` compares
 //! command lines and daemons with the originals, `cargo lab` starts a tailnet on this machine,
-//! `cargo xtask chaos` kills its programs, `cargo xtask interop` mixes nodes with the originals behind NATs.
+//! `cargo xtask chaos` kills its programs, `cargo xtask interop` mixes nodes with the originals behind NATs,
+//! `cargo xtask bench net` measures beside other programs.
 
 mod lab;
 mod matrix;
@@ -15,11 +16,12 @@ fn main() -> ExitCode {
         Some((task, rest)) if task == "lab" => lab::run(rest),
         Some((task, rest)) if task == "chaos" => lab::chaos(rest),
         Some((task, rest)) if task == "interop" => lab::interop(rest),
+        Some((task, rest)) if task == "bench" => lab::bench(rest),
         Some((task, [])) if task == "matrix" => matrix::run(),
         Some((task, [])) if task == "tidy" => tidy::run(&root()),
         _ => {
             eprintln!(
-                "usage: cargo xtask tidy\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]"
+                "usage: cargo xtask tidy\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask bench net [--help | options]"
             );
             ExitCode::from(2)
         }

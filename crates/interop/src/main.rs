@@ -4,6 +4,7 @@
 //! NATs and looks at what they make of it. The originals' programs come from the environment (`TS_GO_TAILSCALED`,
 //! `TS_GO_TAILSCALE`, `TS_GO_DERPER`, `TS_HEADSCALE`). Needs root.
 
+mod bench;
 mod node;
 mod paths;
 mod recovery;
@@ -27,12 +28,15 @@ enum Task {
     Paths(paths::Options),
     /// How long nothing arrives after something broke
     Recovery(recovery::Options),
+    /// How fast, and for how much of the processor, beside other programs
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Options::parse().task {
         Task::Paths(options) => paths::run(&options),
         Task::Recovery(options) => recovery::run(&options),
+        Task::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -28,10 +28,23 @@ impl Node {
         name: &str,
         flags: &[&str],
     ) -> Result<Self> {
+        Self::start_with(tailnet, whose, nat, name, flags, &[])
+    }
+
+    /// The same, with variables for its environment.
+    pub(crate) fn start_with(
+        tailnet: &mut Tailnet,
+        whose: Whose,
+        nat: Nat,
+        name: &str,
+        flags: &[&str],
+        env: &[(String, String)],
+    ) -> Result<Self> {
         let site = tailnet.world.add_site(nat)?;
         let tailscaled = program(whose, "tailscaled", "TS_GO_TAILSCALED")?;
         let options = TailscaledOptions {
             flags: flags.iter().map(ToString::to_string).collect(),
+            env: env.to_vec(),
             ..TailscaledOptions::default()
         };
         let daemon = site
@@ -139,6 +152,11 @@ impl Node {
     pub(crate) fn block_on<R: Send>(&self, future: impl Future<Output = R> + Send) -> Result<R> {
         let runtime = self.runtime.as_ref().context("the node has ended")?;
         self.site.node().block_on(runtime, future)
+    }
+
+    /// The daemon.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.pid()
     }
 
     /// Its SOCKS5 proxy, inside its namespace.
