@@ -432,7 +432,10 @@ mod tests {
             release_of("wireguard-go v0.0.20231211\n\nUserspace"),
             Some(20_231_211)
         );
-        assert_eq!(release_of("wireguard-go\t0.0.20231211-1~bpo12+1"), Some(20_231_211));
+        assert_eq!(
+            release_of("wireguard-go\t0.0.20231211-1~bpo12+1"),
+            Some(20_231_211)
+        );
         assert_eq!(release_of("wireguard-go 0.0.20220316"), Some(20_220_316));
         assert_eq!(release_of("wireguard-go devel"), None);
     }

@@ -375,6 +375,12 @@ pub fn set_link_mtu(index: u32, mtu: u32) -> Request {
     link_request(index, 0, 0).number(4, mtu)
 }
 
+/// Sets how long the super-packets are that an interface is given.
+pub fn set_link_gso(index: u32, len: u32) -> Request {
+    // IFLA_GSO_MAX_SIZE
+    link_request(index, 0, 0).number(41, len)
+}
+
 /// Removes an interface.
 pub fn remove_link(index: u32) -> Request {
     Request::new(DEL_LINK, ACK).fixed(&link_header(index, 0, 0))

@@ -20,7 +20,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 
 use super::vnet;
-use crate::netlink::route::set_link_mtu;
+use crate::netlink::route::{set_link_gso, set_link_mtu};
 use crate::netlink::{Netlink, Protocol};
 
 /// The longest packet of any device, with the header before it: a shorter buffer would cut it.
@@ -117,7 +117,7 @@ pub fn open(name: &str, mtu: u32) -> Result<Device, Error> {
     };
     let (device, name) = sys::tun::open_tun(name, true).map_err(failed(""))?;
     let takes = Takes::negotiate(&device);
-    set_mtu(&name, mtu).map_err(failed("set the MTU: "))?;
+    shape(&name, mtu).map_err(failed("set the MTU: "))?;
     let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
         .map_err(|error| failed("make a waker: ")(error.into()))?;
     Ok(Device {
@@ -126,17 +126,35 @@ pub fn open(name: &str, mtu: u32) -> Result<Device, Error> {
         queue: Arc::new(Queue {
             device,
             takes,
+            is_empty: AtomicBool::new(false),
             wake: Arc::new(wake),
         }),
     })
 }
 
-fn set_mtu(name: &str, mtu: u32) -> io::Result<()> {
+fn shape(name: &str, mtu: u32) -> io::Result<()> {
     let mut netlink = Netlink::open(Protocol::Route)?;
     let link = netlink.link_named(name)?;
     let link = link.ok_or_else(|| io::Error::other("the device vanished"))?;
     // The device takes 65,535 at most.
-    netlink.request(set_link_mtu(link.index, mtu.min(65_535)))
+    netlink.request(set_link_mtu(link.index, mtu.min(65_535)))?;
+    // A kernel that does not know this makes longer super-packets, each of which is then two trains.
+    if let Err(error) = netlink.request(set_link_gso(link.index, longest_super_packet(mtu))) {
+        tracing::debug!("tun: set the length of super-packets: {error}");
+    }
+    Ok(())
+}
+
+/// How long super-packets are best: as long as what fits one train once it is sealed.
+fn longest_super_packet(mtu: u32) -> u32 {
+    /// Of a train of datagrams, and what each has beyond its packet.
+    const TRAIN: u32 = 65_000;
+    const OVERHEAD: u32 = 32;
+    /// IPv4 and TCP with time stamps.
+    const HEADERS: u32 = 52;
+    let datagram = mtu.next_multiple_of(16) + OVERHEAD;
+    let segments = (TRAIN / datagram).clamp(1, packet::offload::MAX_SEGMENTS as u32);
+    (segments * mtu.saturating_sub(HEADERS) + HEADERS).min(65_535)
 }
 
 impl Tun for Device {
@@ -190,6 +208,8 @@ impl Takes {
 struct Queue {
     device: OwnedFd,
     takes: Takes,
+    /// Whether the last look found nothing more: the next one may wait at once.
+    is_empty: AtomicBool,
     wake: Arc<OwnedFd>,
 }
 
@@ -244,9 +264,11 @@ impl Queue {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut count = [0; 8];
-        // Nothing to read means that nobody woke us.
-        let _ = rustix::io::read(self.wake.as_ref(), &mut count);
+        if !fds.first().is_none_or(|wake| wake.revents().is_empty()) {
+            let mut count = [0; 8];
+            // Nothing to read means that somebody else was quicker.
+            let _ = rustix::io::read(self.wake.as_ref(), &mut count);
+        }
         Ok(())
     }
 
@@ -330,16 +352,21 @@ enum Drained {
 impl TunQueue for Queue {
     fn recv(&self, buf: &mut [u8], out: &mut Batch<TunRx>, until: Until) -> io::Result<()> {
         let before = out.len();
-        let drained = self.drain(buf, out)?;
-        if out.len() > before {
-            return Ok(());
+        let mut drained = Drained::Empty;
+        if until == Until::Now || !self.is_empty.load(Ordering::Relaxed) {
+            drained = self.drain(buf, out)?;
         }
-        match until {
-            Until::Now => return Ok(()),
-            Until::At(deadline) => self.wait(Some(rt::now().until(deadline)), drained)?,
-            Until::Woken => self.wait(None, drained)?,
+        if out.len() == before {
+            match until {
+                Until::Now => return Ok(()),
+                Until::At(deadline) => self.wait(Some(rt::now().until(deadline)), drained)?,
+                Until::Woken => self.wait(None, drained)?,
+            }
+            drained = self.drain(buf, out)?;
         }
-        self.drain(buf, out).map(drop)
+        let is_empty = drained == Drained::Empty;
+        self.is_empty.store(is_empty, Ordering::Relaxed);
+        Ok(())
     }
 
     fn send(&self, packets: &[TunTx<'_>]) -> Sent {

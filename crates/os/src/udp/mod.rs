@@ -14,7 +14,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use host::{Batch, Sent, SocketId, UdpBinder, UdpRx, UdpSocket, UdpTx, Until, Waker};
@@ -70,6 +70,7 @@ fn bind(
     socket.bind(&any.into())?;
     Ok(Arc::new(PlainSocket {
         id: SocketId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+        is_empty: AtomicBool::new(false),
         trains: Trains::probe(&socket, v6),
         socket: socket.into(),
         wake: Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?),
@@ -89,6 +90,8 @@ fn grow_buffers(socket: &socket2::Socket) {
 
 struct PlainSocket {
     id: SocketId,
+    /// Whether the last look found nothing more: the next one may wait at once.
+    is_empty: AtomicBool,
     trains: Trains,
     socket: std::net::UdpSocket,
     wake: Arc<OwnedFd>,
@@ -107,13 +110,17 @@ impl PlainSocket {
                     off += train.len as usize;
                     out.push(train);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_empty.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // An ICMP error of an earlier send is reported here; it is not this receive's.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(error) => return Err(error),
             }
         }
+        self.is_empty.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -127,9 +134,11 @@ impl PlainSocket {
             tv_nsec: limit.subsec_nanos().into(),
         });
         poll(&mut fds, limit.as_ref())?;
-        let mut count = [0; 8];
-        // Nothing to read means that nobody woke us.
-        let _ = rustix::io::read(self.wake.as_ref(), &mut count);
+        if !fds[1].revents().is_empty() {
+            let mut count = [0; 8];
+            // Nothing to read means that somebody else was quicker.
+            let _ = rustix::io::read(self.wake.as_ref(), &mut count);
+        }
         Ok(())
     }
 }
@@ -145,7 +154,9 @@ impl UdpSocket for PlainSocket {
 
     fn recv(&self, buf: &mut [u8], out: &mut Batch<UdpRx>, until: Until) -> io::Result<()> {
         let before = out.len();
-        self.drain(buf, out)?;
+        if until == Until::Now || !self.is_empty.load(Ordering::Relaxed) {
+            self.drain(buf, out)?;
+        }
         if out.len() > before {
             return Ok(());
         }
