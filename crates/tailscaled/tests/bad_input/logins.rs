@@ -104,8 +104,13 @@ async fn a_login_that_is_left_for_another_never_comes_back() {
     ask_for_a_page(&node, &tailnet.url()).await;
     let login = waiting(&node, &admin).await;
     node.api.switch_profile(&first).await.unwrap();
-    // Whether the server still knows that login is its own affair.
-    let _ = admin.approve_login(&login, Approval::default()).await;
+    // Whether the server still knows that login is its own affair. As the same user's it would be the same node with
+    // another key, and the first login would be none any more.
+    let somebody_else = Approval {
+        user: "somebody-else".into(),
+        ..Approval::default()
+    };
+    let _ = admin.approve_login(&login, somebody_else).await;
     node.until_running().await;
     assert_eq!(node.key().await, key);
     assert_eq!(node.api.profiles().await.unwrap().len(), 1);
