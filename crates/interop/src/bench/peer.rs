@@ -1,7 +1,7 @@
 //! Whom is measured: two daemons of one kind, a network apart.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -173,7 +173,7 @@ pub(super) struct Pair {
 
 enum Ends {
     Nodes {
-        nodes: [Node; 2],
+        nodes: Box<[Node; 2]>,
         _tailnet: Tailnet,
     },
     Programs {
@@ -221,7 +221,7 @@ impl Pair {
         Ok(Self {
             target: addresses[1],
             ends: Ends::Nodes {
-                nodes,
+                nodes: Box::new(nodes),
                 _tailnet: tailnet,
             },
             _world: None,
@@ -351,7 +351,7 @@ fn interface(end: usize) -> String {
     format!("{INTERFACE}{end}")
 }
 
-fn bound(path: &PathBuf, sites: &[Site; 2]) -> Result<[Running; 2]> {
+fn bound(path: &Path, sites: &[Site; 2]) -> Result<[Running; 2]> {
     let start = |end: usize| -> Result<Running> {
         let spawned = sites[end].node().run(|| {
             command(&path.to_string_lossy())

@@ -34,7 +34,7 @@ fn damages_trains(release: &str) -> bool {
         .map(|part| part.parse::<u32>());
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
     let version = (next(), next(), next());
-    (7, 0, 0) <= version && version <= (7, 1, 4)
+    ((7, 0, 0)..=(7, 1, 4)).contains(&version)
 }
 
 impl Trains {

@@ -135,7 +135,7 @@ impl Coalescer {
         let headers = Headers::of(bytes);
         let len = headers
             .as_ref()
-            .map_or(packet.len(), |headers| headers.total);
+            .map_or_else(|| packet.len(), |headers| headers.total);
         let wanted = |headers: &&Headers| match headers.is_tcp {
             true => self.limits.tcp && headers.flags == FLAG_ACK,
             false => self.limits.udp && get16(bytes, headers.transport + UDP_CHECKSUM) != 0,
