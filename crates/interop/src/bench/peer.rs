@@ -174,7 +174,7 @@ pub(super) struct Pair {
 enum Ends {
     Nodes {
         nodes: Box<[Node; 2]>,
-        _tailnet: Tailnet,
+        _tailnet: Box<Tailnet>,
     },
     Programs {
         sites: [Site; 2],
@@ -222,7 +222,7 @@ impl Pair {
             target: addresses[1],
             ends: Ends::Nodes {
                 nodes: Box::new(nodes),
-                _tailnet: tailnet,
+                _tailnet: Box::new(tailnet),
             },
             _world: None,
         })
