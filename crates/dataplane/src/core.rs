@@ -45,6 +45,7 @@ use crate::shared::Shared;
 use crate::sockets::Outgoing;
 use crate::streams::FlowHub;
 use crate::tun::ToHost;
+use crate::workers::Transmitter;
 
 /// The tunnel's MTU without a device that says otherwise.
 const DEFAULT_MTU: usize = 1280;
@@ -104,6 +105,8 @@ pub(crate) struct Core {
     /// Peers to whom a way was lent that has not run out.
     borrowers: BTreeSet<PeerId>,
     stack: Stack,
+    /// Sends the plain case of what the stack makes; without one, all goes the long way.
+    sender: Option<Transmitter>,
     /// The way to the host, if there is one.
     host: Option<HostSide>,
     /// The longest packet inside the tunnel: padding must not make one longer.
@@ -149,6 +152,7 @@ impl Core {
             timers: BTreeSet::new(),
             borrowers: BTreeSet::new(),
             stack: Stack::new(hub),
+            sender: None,
             host: None,
             mtu: DEFAULT_MTU,
             is_guard_stale: true,
@@ -165,6 +169,11 @@ impl Core {
 
     pub(crate) fn disco_key(&self) -> DiscoPublic {
         self.magic.disco_key()
+    }
+
+    /// Lets what the stack makes go the workers' way.
+    pub(crate) fn use_sender(&mut self, sender: Transmitter) {
+        self.sender = Some(sender);
     }
 
     /// What the workers see.

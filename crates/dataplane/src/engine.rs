@@ -98,11 +98,16 @@ impl Engine {
                 let opened = Device::queue_of(&mut *tun)?;
                 queue = Some(opened.clone());
                 let (shared, mailbox, metrics) = (shared.clone(), mailbox.clone(), metrics.clone());
-                let make = |queue, stop| Transmitter::new(shared, queue, mailbox, metrics, stop);
-                Some(Device::start(tun, opened, make)?)
+                let transmitter = Transmitter::new(shared, mailbox, metrics);
+                Some(Device::start(tun, opened, transmitter)?)
             }
             None => None,
         };
+        core.use_sender(Transmitter::new(
+            shared.clone(),
+            mailbox.clone(),
+            metrics.clone(),
+        ));
         let make_receiver = {
             let (shared, mailbox) = (shared.clone(), mailbox.clone());
             move |udp, stop| {
@@ -273,6 +278,9 @@ impl Shell {
             }
             for poke in inbox.pokes.drain(..) {
                 self.core.handle_poke(poke);
+            }
+            for accepted in inbox.accepted.drain(..) {
+                self.core.handle_accepted(&accepted);
             }
             for decrypted in inbox.decrypted.drain(..) {
                 self.core.handle_decrypted(decrypted);

@@ -24,6 +24,7 @@ pub(crate) struct Inbox {
     pub(crate) datagrams: VecDeque<Datagrams>,
     pub(crate) from_host: VecDeque<FromHost>,
     pub(crate) decrypted: VecDeque<Decrypted>,
+    pub(crate) accepted: VecDeque<Accepted>,
     pub(crate) pokes: Vec<Poke>,
     /// Handshakes among the datagrams.
     handshakes: usize,
@@ -66,6 +67,13 @@ impl Decrypted {
     }
 }
 
+/// Packets that may come in, for the engine's own stack: each alone, or several of one flow as one, whose checksums hold.
+#[derive(Debug, Default)]
+pub(crate) struct Accepted {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) runs: Vec<(Range<usize>, bool)>,
+}
+
 /// Bytes of packets that may wait for the engine. Beyond, a worker waits for a moment, and then lets go.
 const MAX_BYTES: usize = 2 << 20;
 /// Handshakes that may wait: what the engine can answer in a few milliseconds.
@@ -80,6 +88,7 @@ impl Inbox {
             && self.datagrams.is_empty()
             && self.from_host.is_empty()
             && self.decrypted.is_empty()
+            && self.accepted.is_empty()
             && self.pokes.is_empty()
             && self.tun_lost.is_none()
             && self.probes.is_empty()
@@ -124,6 +133,12 @@ impl Mailbox {
         let packets = std::mem::take(packets);
         let (len, count) = (packets.bytes.len(), packets.packets.len() as u64);
         self.post_bytes(len, count, |inbox| inbox.decrypted.push_back(packets))
+    }
+
+    /// Says how many of `packets` packets had no room.
+    pub(crate) fn post_accepted(&self, accepted: Accepted, packets: u64) -> u64 {
+        let len = accepted.bytes.len();
+        self.post_bytes(len, packets, |inbox| inbox.accepted.push_back(accepted))
     }
 
     fn post_bytes(&self, len: usize, count: u64, put: impl FnOnce(&mut Inbox)) -> u64 {

@@ -93,17 +93,17 @@ impl Device {
         queue.ok_or_else(|| io::Error::other("the TUN device has no queue"))
     }
 
-    /// Starts the worker that `make` makes.
+    /// Starts the worker.
     pub(crate) fn start(
         tun: Box<dyn Tun>,
         queue: Arc<dyn TunQueue>,
-        make: impl FnOnce(Arc<dyn TunQueue>, Arc<AtomicBool>) -> Transmitter,
+        mut transmitter: Transmitter,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut transmitter = make(Arc::clone(&queue), Arc::clone(&stop));
+        let (reading, stopped) = (Arc::clone(&queue), Arc::clone(&stop));
         let worker = std::thread::Builder::new()
             .name("tun worker".to_owned())
-            .spawn(move || transmitter.run())?;
+            .spawn(move || transmitter.run(&*reading, &stopped))?;
         Ok(Self {
             queue,
             stop,

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use packet::offload::{Csum, Gso};
+
 /// One TCP connection or UDP flow of the stack. Never used again once its flow is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowId(pub(crate) u64);
@@ -14,6 +16,17 @@ pub enum Transport {
     Tcp,
     /// UDP.
     Udp,
+}
+
+/// A packet to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where it goes.
+    pub to: IpAddr,
+    /// How it is made, if it is several in one.
+    pub gso: Gso,
+    /// Its transport checksum.
+    pub csum: Csum,
 }
 
 /// How the stack behaves. [`Config::default`] is what the reference does.

@@ -17,5 +17,5 @@ mod timewait;
 mod udp;
 mod wire;
 
-pub use api::{Closed, Config, Error, Event, FlowId, Recv, Stats, Transport};
+pub use api::{Closed, Config, Error, Event, FlowId, Recv, Stats, Transmit, Transport};
 pub use stack::Netstack;

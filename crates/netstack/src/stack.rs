@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use host::Instant;
 use packet::icmp::Echo;
+use packet::offload::{Csum, Gso};
 use packet::{Fragment, IpView, Proto};
 use rand_core::CryptoRng;
 
@@ -15,7 +16,7 @@ use crate::tcp::{Conn, RecvHalf, Settings, Signals};
 use crate::timewait::{TimeWait, Verdict};
 use crate::udp::UdpFlow;
 use crate::wire;
-use crate::{Closed, Config, Error, Event, FlowId, Recv, Stats, Transport};
+use crate::{Closed, Config, Error, Event, FlowId, Recv, Stats, Transmit, Transport};
 
 /// Replies and datagrams that wait to be sent; TCP data waits in its connection instead.
 const MAX_OUTBOX: usize = 512;
@@ -45,6 +46,16 @@ pub struct Netstack {
     outbox: VecDeque<(IpAddr, Vec<u8>)>,
     events: VecDeque<Event>,
     stats: Stats,
+}
+
+impl Transmit {
+    fn single(to: IpAddr) -> Self {
+        Self {
+            to,
+            gso: Gso::default(),
+            csum: Csum::Full,
+        }
+    }
 }
 
 impl Netstack {
@@ -93,6 +104,15 @@ impl Netstack {
 
     /// Takes one IP packet. Bytes that are no such thing are counted and dropped.
     pub fn handle_packet(&mut self, packet: &[u8], now: Instant) {
+        self.take_packet(packet, true, now);
+    }
+
+    /// Takes several packets of one flow as one, whose checksums have been checked: a super-packet of TCP.
+    pub fn handle_verified(&mut self, packet: &[u8], now: Instant) {
+        self.take_packet(packet, false, now);
+    }
+
+    fn take_packet(&mut self, packet: &[u8], is_unchecked: bool, now: Instant) {
         let Ok(view) = IpView::parse(packet) else {
             self.stats.malformed += 1;
             return;
@@ -112,7 +132,8 @@ impl Netstack {
                 return;
             }
         };
-        if !wire::header_holds(&view) || !wire::checksum_holds(&view, transport) {
+        let holds = |transport| !is_unchecked || wire::checksum_holds(&view, transport);
+        if !wire::header_holds(&view) || !holds(transport) {
             self.stats.malformed += 1;
             return;
         }
@@ -343,32 +364,43 @@ impl Netstack {
     /// Replaces the content of `packet` by the next IP packet to send, and tells its destination. TCP segments are made
     /// here, so not calling this is back-pressure.
     pub fn poll_transmit(&mut self, packet: &mut Vec<u8>, now: Instant) -> Option<IpAddr> {
+        self.poll_transmit_many(packet, 1, now).map(|sent| sent.to)
+    }
+
+    /// The same, but where a connection may send several whole segments of new data, up to `most` of them come as one
+    /// super-packet.
+    pub fn poll_transmit_many(
+        &mut self,
+        packet: &mut Vec<u8>,
+        most: usize,
+        now: Instant,
+    ) -> Option<Transmit> {
         loop {
-            let to = match self.outbox.pop_front() {
+            let sent = match self.outbox.pop_front() {
                 Some((to, queued)) => {
                     *packet = queued;
-                    to
+                    Transmit::single(to)
                 }
-                None => self.poll_flows(packet, now)?,
+                None => self.poll_flows(packet, most, now)?,
             };
-            if !self.config.addresses.contains(&to) {
-                return Some(to);
+            if !self.config.addresses.contains(&sent.to) {
+                return Some(sent);
             }
             let own = std::mem::take(packet);
-            self.handle_packet(&own, now);
+            self.take_packet(&own, sent.csum == Csum::Full, now);
             *packet = own;
         }
     }
 
-    fn poll_flows(&mut self, packet: &mut Vec<u8>, now: Instant) -> Option<IpAddr> {
+    fn poll_flows(&mut self, packet: &mut Vec<u8>, most: usize, now: Instant) -> Option<Transmit> {
         while let Some(&id) = self.ready.front() {
-            if let Some(to) = self.poll_flow(id, packet, now) {
-                self.burst += 1;
+            if let Some(sent) = self.poll_flow(id, packet, most, now) {
+                self.burst += packet.len().div_ceil(self.config.mtu.max(1)) as u32;
                 if self.burst >= BURST {
                     self.burst = 0;
                     self.ready.rotate_left(1);
                 }
-                return Some(to);
+                return Some(sent);
             }
             self.burst = 0;
             self.ready.pop_front();
@@ -380,21 +412,34 @@ impl Netstack {
         None
     }
 
-    fn poll_flow(&mut self, id: FlowId, packet: &mut Vec<u8>, now: Instant) -> Option<IpAddr> {
+    fn poll_flow(
+        &mut self,
+        id: FlowId,
+        packet: &mut Vec<u8>,
+        most: usize,
+        now: Instant,
+    ) -> Option<Transmit> {
         let flow = self.flows.get_mut(id)?;
         let Body::Tcp(conn) = &mut flow.body else {
             return None;
         };
         let before = conn.retransmits();
-        let (segment, chunk) = conn.poll_transmit(now)?;
+        let (segment, chunk) = conn.poll_transmit(most, now)?;
         self.stats.retransmits += conn.retransmits() - before;
         let append = |out: &mut Vec<u8>| {
             if let Some(chunk) = chunk {
                 conn.copy(chunk, out);
             }
         };
-        wire::tcp(flow.key.local, flow.key.remote, &segment, append, packet);
-        Some(flow.key.remote.ip())
+        let (local, remote) = (flow.key.local, flow.key.remote);
+        let size = conn.mss();
+        let mut sent = Transmit::single(remote.ip());
+        if chunk.is_some_and(|chunk| chunk.len > size) {
+            (sent.gso, sent.csum) = wire::tcp_super(local, remote, &segment, size, append, packet);
+        } else {
+            wire::tcp(local, remote, &segment, append, packet);
+        }
+        Some(sent)
     }
 
     /// The next event.

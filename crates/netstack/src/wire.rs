@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use packet::offload::{Csum, Gso, GsoKind};
 use packet::{Proto, checksum};
 
 use crate::tcp::segment::Segment;
@@ -31,6 +32,40 @@ pub(crate) fn tcp(
     segment.write_header(local.port(), remote.port(), out);
     append(out);
     finish(local.ip(), remote.ip(), Proto::TCP, start, 16, out);
+}
+
+/// Replaces `out` by a super-packet of TCP: its checksum is that of the pseudo header, for whoever splits it to go on. Tells how
+/// it is made.
+pub(crate) fn tcp_super(
+    local: SocketAddr,
+    remote: SocketAddr,
+    segment: &Segment<'_>,
+    size: usize,
+    append: impl FnOnce(&mut Vec<u8>),
+    out: &mut Vec<u8>,
+) -> (Gso, Csum) {
+    let start = begin(local.ip(), remote.ip(), Proto::TCP, out);
+    segment.write_header(local.port(), remote.port(), out);
+    let headers = out.len();
+    append(out);
+    finish_lengths(start, out);
+    let sum = checksum::pseudo_header(local.ip(), remote.ip(), Proto::TCP, out.len() - start);
+    if let Some(field) = out.get_mut(start + 16..start + 18) {
+        field.copy_from_slice(&(!checksum::finish(sum)).to_be_bytes());
+    }
+    let gso = Gso {
+        kind: match local.is_ipv4() {
+            true => GsoKind::Tcp4,
+            false => GsoKind::Tcp6,
+        },
+        hdr_len: headers as u16,
+        size: u16::try_from(size).unwrap_or(u16::MAX),
+    };
+    let csum = Csum::Partial {
+        start: start as u16,
+        offset: 16,
+    };
+    (gso, csum)
 }
 
 /// Replaces `out` by a UDP packet.
@@ -75,12 +110,18 @@ fn begin(src: IpAddr, dst: IpAddr, proto: Proto, out: &mut Vec<u8>) -> usize {
 
 /// Fills in the lengths and checksums.
 fn finish(src: IpAddr, dst: IpAddr, proto: Proto, start: usize, sum_at: usize, out: &mut [u8]) {
-    let (header, transport) = out.split_at_mut(start);
+    let (_, transport) = out.split_at_mut(start);
     let sum = checksum::pseudo_header(src, dst, proto, transport.len());
     let sum = checksum::finish(checksum::add(sum, transport));
     if let Some(field) = transport.get_mut(sum_at..sum_at + 2) {
         field.copy_from_slice(&sum.to_be_bytes());
     }
+    finish_lengths(start, out);
+}
+
+/// Fills in the IP header's length and checksum.
+fn finish_lengths(start: usize, out: &mut [u8]) {
+    let (header, transport) = out.split_at_mut(start);
     if let Ok(header) = <&mut [u8; 20]>::try_from(&mut *header) {
         let total = (start + transport.len()) as u16;
         header[2..4].copy_from_slice(&total.to_be_bytes());

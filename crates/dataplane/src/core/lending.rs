@@ -8,7 +8,7 @@ use magicsock::Route;
 use packet::PeerId;
 
 use super::Core;
-use crate::mailbox::{Decrypted, Poke};
+use crate::mailbox::{Accepted, Decrypted, Poke};
 use crate::shared::{Lent, Way};
 
 impl Core {
@@ -44,6 +44,20 @@ impl Core {
             }
         }
         self.drain_magic();
+    }
+
+    /// Packets that a worker has let in, for our own stack.
+    pub(crate) fn handle_accepted(&mut self, accepted: &Accepted) {
+        let now = self.clocks.now;
+        for (range, is_verified) in &accepted.runs {
+            let Some(packet) = accepted.bytes.get(range.clone()) else {
+                continue;
+            };
+            match is_verified {
+                true => self.stack.net.handle_verified(packet, now),
+                false => self.stack.net.handle_packet(packet, now),
+            }
+        }
     }
 
     /// Lends the way to a peer to the workers, where there is just one.

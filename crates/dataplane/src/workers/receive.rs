@@ -11,14 +11,14 @@ use filter::Verdict;
 use host::{Batch, Ecn, Instant, TunQueue, TunTx, UdpRx, UdpSocket, UdpTx, Until};
 use metrics::{DropReason, Path, UserMetrics};
 use packet::icmp::Echo;
-use packet::offload::{Coalescer, MAX_SEGMENTS};
+use packet::offload::{self, Coalescer, Limits, MAX_SEGMENTS};
 use packet::{IpView, Proto, TcpFlags, disco, ecn, tsmp};
 use rt::OsRng;
 use wireguard::{Admit, Gate, Message, Opening, Session, Source, classify};
 
 use super::note_received;
 use crate::core::{Guard, label, may_send_from};
-use crate::mailbox::{Decrypted, Mailbox};
+use crate::mailbox::{Accepted, Decrypted, Mailbox};
 use crate::shared::{PeerCell, Shared, Slot};
 use crate::sockets::Datagrams;
 
@@ -31,11 +31,17 @@ const SLOTS: usize = 16;
 /// Congestion was met on the way (RFC 3168).
 const CONGESTED: u8 = 3;
 
+/// What the engine's stack takes as one.
+const STACK_TAKES: Limits = Limits {
+    tcp: true,
+    udp: false,
+};
+
 /// See the module.
 pub(crate) struct Receiver {
     shared: Arc<Shared>,
     udp: Arc<dyn UdpSocket>,
-    /// Where packets for the host go; without one, all of them go to the engine.
+    /// Where packets for the host go; without one, they go to the engine's own stack.
     tun: Option<Arc<dyn TunQueue>>,
     mailbox: Arc<Mailbox>,
     metrics: Arc<UserMetrics>,
@@ -103,9 +109,10 @@ impl Receiver {
         let shared = Arc::clone(&self.shared);
         let guard = shared.guard.load();
         self.coalescer.clear();
-        if let Some(tun) = &self.tun {
-            self.coalescer.set_limits(tun.takes());
-        }
+        self.coalescer.set_limits(match &self.tun {
+            Some(tun) => tun.takes(),
+            None => STACK_TAKES,
+        });
         for train in trains {
             let (start, len) = (train.off as usize, train.len as usize);
             let stride = usize::from(train.stride).max(1);
@@ -297,7 +304,7 @@ impl Receiver {
                 self.metrics.inbound.count_dropped(DropReason::Error, 1);
                 continue;
             }
-            if self.tun.is_none() || is_masked {
+            if is_masked {
                 self.slow.push(cell.id, packet);
                 continue;
             }
@@ -361,10 +368,13 @@ impl Receiver {
 
     /// Gives the host what has been collected.
     fn give_host(&mut self, buffer: &mut [u8]) {
-        let Some(tun) = self.tun.as_ref().filter(|_| !self.coalescer.is_empty()) else {
+        if self.coalescer.is_empty() {
             return;
-        };
+        }
         self.coalescer.finish(buffer);
+        let Some(tun) = &self.tun else {
+            return self.give_stack(buffer);
+        };
         let mut lost = 0;
         let mut pieces = [IoSlice::new(&[]); MAX_SEGMENTS];
         for run in self.coalescer.runs() {
@@ -385,6 +395,35 @@ impl Receiver {
             self.metrics
                 .inbound
                 .count_dropped(DropReason::Error, lost.into());
+        }
+    }
+}
+
+impl Receiver {
+    /// Gives the engine's stack what has been collected.
+    fn give_stack(&mut self, buffer: &[u8]) {
+        let mut accepted = Accepted::default();
+        for run in self.coalescer.runs() {
+            let start = accepted.bytes.len();
+            for piece in self.coalescer.pieces(run) {
+                let bytes = buffer.get(piece).unwrap_or_default();
+                accepted.bytes.extend_from_slice(bytes);
+            }
+            // Only what was put together has been checked.
+            let is_verified = run.packets() > 1;
+            let range = start..accepted.bytes.len();
+            accepted.runs.push((range, is_verified));
+        }
+        let packets = self
+            .coalescer
+            .runs()
+            .iter()
+            .map(offload::Run::packets)
+            .sum::<usize>();
+        let lost = self.mailbox.post_accepted(accepted, packets as u64);
+        if lost > 0 {
+            let inbound = &self.metrics.inbound;
+            inbound.count_dropped(DropReason::Error, lost);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From the host to peers: the TUN device's worker.
+//! From the host to peers: the TUN device's worker, and the plain part of what the engine's own stack sends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,10 +32,8 @@ const REMIND_EVERY: Duration = Duration::from_secs(1);
 /// See the module.
 pub(crate) struct Transmitter {
     shared: Arc<Shared>,
-    queue: Arc<dyn TunQueue>,
     mailbox: Arc<Mailbox>,
     metrics: Arc<UserMetrics>,
-    stop: Arc<AtomicBool>,
     flows: FlowTable<Known>,
     outgoing: Outgoing,
     /// Frames for one relay.
@@ -55,17 +53,13 @@ struct Known {
 impl Transmitter {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        queue: Arc<dyn TunQueue>,
         mailbox: Arc<Mailbox>,
         metrics: Arc<UserMetrics>,
-        stop: Arc<AtomicBool>,
     ) -> Self {
         Self {
             shared,
-            queue,
             mailbox,
             metrics,
-            stop,
             flows: FlowTable::new(),
             outgoing: Outgoing::default(),
             relayed: None,
@@ -75,11 +69,10 @@ impl Transmitter {
     }
 
     /// Works until it is told to stop, or the device is gone.
-    pub(crate) fn run(&mut self) {
-        let queue = Arc::clone(&self.queue);
+    pub(crate) fn run(&mut self, queue: &dyn TunQueue, stop: &AtomicBool) {
         let mut buffer = vec![0; BUFFER_LEN];
         let mut packets = Received::new();
-        while !self.stop.load(Ordering::Acquire) {
+        while !stop.load(Ordering::Acquire) {
             packets.clear();
             if let Err(error) = queue.recv(&mut buffer, &mut packets, Until::Woken) {
                 let error = error.to_string();
@@ -99,9 +92,31 @@ impl Transmitter {
                 self.packet(bytes, packet, &guard, now);
             }
         }
+        self.flush_all();
+        self.flush_slow();
+    }
+
+    /// Sends what was sealed.
+    pub(crate) fn flush_all(&mut self) {
         self.flush();
         self.flush_relayed();
-        self.flush_slow();
+    }
+
+    /// Seals a packet of the engine's own stack, if it is a plain case; [`flush_all`](Self::flush_all) sends it.
+    pub(crate) fn try_send(&mut self, bytes: &mut [u8], rx: &TunRx, now: Instant) -> bool {
+        self.flows.set_generation(self.shared.generation());
+        let guard = self.shared.guard.load();
+        let Ok(view) = IpView::parse(bytes) else {
+            return false;
+        };
+        match self.find(&view, &guard, now) {
+            Looked::Known(cell) => self.send(&cell, bytes, rx, now),
+            Looked::Engine => false,
+            Looked::Dropped(reason) => {
+                self.metrics.outbound.count_dropped(reason, 1);
+                true
+            }
+        }
     }
 
     fn packet(&mut self, bytes: &mut [u8], rx: &TunRx, guard: &Guard, now: Instant) {
@@ -114,19 +129,30 @@ impl Transmitter {
                 return;
             }
         };
-        let key = FlowKey::of(&view);
+        match self.find(&view, guard, now) {
+            Looked::Known(cell) => {
+                if !self.send(&cell, bytes, rx, now) {
+                    self.leave_to_engine(bytes, rx);
+                }
+            }
+            Looked::Engine => self.leave_to_engine(bytes, rx),
+            Looked::Dropped(reason) => self.metrics.outbound.count_dropped(reason, 1),
+        }
+    }
+
+    /// Where a packet goes, as far as a worker can tell.
+    fn find(&mut self, view: &IpView<'_>, guard: &Guard, now: Instant) -> Looked {
+        let key = FlowKey::of(view);
         let Some(known) = self.flows.get_mut(&key) else {
-            return match self.look_up(&view, guard) {
-                Looked::Known(known) => {
-                    let cell = Arc::clone(&known.cell);
-                    self.flows.insert(key, known);
-                    self.send(&cell, bytes, rx, now);
-                }
-                Looked::Engine => self.leave_to_engine(bytes, rx),
-                Looked::Dropped(reason) => {
-                    self.metrics.outbound.count_dropped(reason, 1);
-                }
-            };
+            let looked = self.look_up(view, guard);
+            if let Looked::Known(cell) = &looked {
+                let known = Known {
+                    cell: Arc::clone(cell),
+                    reminded: filter::Flow::of(view).map(|_| now),
+                };
+                self.flows.insert(key, known);
+            }
+            return looked;
         };
         if let Some(reminded) = &mut known.reminded
             && now.since(*reminded) > REMIND_EVERY
@@ -136,10 +162,9 @@ impl Transmitter {
                 .shared
                 .config(known.cell.id)
                 .is_some_and(|peer| peer.jailed);
-            guard.note_out(&view, jailed);
+            guard.note_out(view, jailed);
         }
-        let cell = Arc::clone(&known.cell);
-        self.send(&cell, bytes, rx, now);
+        Looked::Known(Arc::clone(&known.cell))
     }
 
     /// Where a packet of a new flow goes.
@@ -162,19 +187,16 @@ impl Transmitter {
         }
         let jailed = self.shared.config(peer).is_some_and(|peer| peer.jailed);
         match guard.judge_out(view, jailed) {
-            Verdict::Accept => Looked::Known(Known {
-                cell,
-                reminded: filter::Flow::of(view).map(|_| rt::now()),
-            }),
+            Verdict::Accept => Looked::Known(cell),
             Verdict::Drop(reason) => Looked::Dropped(label(reason)),
         }
     }
 
-    /// Seals a packet or super-packet into what goes out next.
-    fn send(&mut self, cell: &PeerCell, bytes: &mut [u8], rx: &TunRx, now: Instant) {
+    /// Seals a packet or super-packet into what goes out next. `false` means that only the engine can.
+    fn send(&mut self, cell: &PeerCell, bytes: &mut [u8], rx: &TunRx, now: Instant) -> bool {
         let (session, lent) = (cell.session.load(), cell.lent.load());
         let (Some(session), Some(lent)) = (&*session, usable(&lent, now)) else {
-            return self.leave_to_engine(bytes, rx);
+            return false;
         };
         if now > lent.renew_at && cell.may_poke(now) {
             self.mailbox.poke(Poke::Renew(cell.id));
@@ -182,21 +204,21 @@ impl Transmitter {
         let ecn = Ecn(ecn::of(bytes));
         let mut sealed = Sealed::default();
         if rx.gso.kind == GsoKind::None {
-            if !complete(bytes, rx.csum) {
-                return self.metrics.outbound.count_dropped(DropReason::Error, 1);
-            }
             let Ok(mut counters) = session.reserve(now, 1) else {
-                return self.leave_to_engine(bytes, rx);
+                return false;
             };
+            if !complete(bytes, rx.csum) {
+                return self.lost(1);
+            }
             self.seal(session, &mut counters, lent.way, ecn, bytes, &mut sealed);
         } else {
             // Whoever lied about it has made it: our own kernel.
             let Ok(mut splitter) = Splitter::new(bytes, rx.gso, rx.csum) else {
-                return self.metrics.outbound.count_dropped(DropReason::Error, 1);
+                return self.lost(1);
             };
             let count = splitter.count() as u32;
             let Ok(mut counters) = session.reserve(now, count) else {
-                return self.leave_to_engine(bytes, rx);
+                return false;
             };
             while let Some(packet) = splitter.next() {
                 self.seal(session, &mut counters, lent.way, ecn, packet, &mut sealed);
@@ -209,13 +231,19 @@ impl Transmitter {
             Way::Direct(SocketAddr::V6(_)) => Path::DirectIpv6,
             Way::Relay { .. } => Path::Derp,
         };
-        self.metrics
-            .outbound
-            .count(path, sealed.packets, sealed.bytes);
-        let lost = sealed.failed;
-        if lost > 0 {
-            self.metrics.outbound.count_dropped(DropReason::Error, lost);
+        let outbound = &self.metrics.outbound;
+        outbound.count(path, sealed.packets, sealed.bytes);
+        match sealed.failed {
+            0 => true,
+            failed => self.lost(failed),
         }
+    }
+
+    /// Nobody else can do better with these.
+    fn lost(&self, packets: u64) -> bool {
+        let outbound = &self.metrics.outbound;
+        outbound.count_dropped(DropReason::Error, packets);
+        true
     }
 
     fn seal(
@@ -350,7 +378,7 @@ impl Transmitter {
 }
 
 enum Looked {
-    Known(Known),
+    Known(Arc<PeerCell>),
     /// It knows what to do.
     Engine,
     Dropped(DropReason),

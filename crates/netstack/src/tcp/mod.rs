@@ -340,7 +340,12 @@ impl Conn {
             signals.closed = Some(Closed::Aborted);
             return;
         }
-        self.unacked += 1;
+        // What came as one may have been many.
+        self.unacked += if segment.payload.len() > self.settings.mss {
+            2
+        } else {
+            1
+        };
         self.ack = match self.ack {
             _ if taken.ack_at_once || self.unacked >= 2 => AckDue::Now,
             AckDue::No => AckDue::At(now + ACK_DELAY),
@@ -431,12 +436,13 @@ impl Conn {
     /// The next segment, and which bytes go into it ([`copy`](Self::copy)).
     pub(crate) fn poll_transmit(
         &mut self,
+        most: usize,
         now: Instant,
     ) -> Option<(Segment<'static>, Option<Chunk>)> {
         if self.state != State::Open {
             return self.poll_syn(now);
         }
-        let sent = match self.send.next_chunk(now) {
+        let sent = match self.send.next_chunk(most, now) {
             Some(chunk) => {
                 self.send.mark_sent(chunk, now);
                 let mut flags = ACK;
@@ -512,6 +518,11 @@ impl Conn {
         if self.trim_at.is_none() && (self.send.holds_memory() || self.recv.holds_memory()) {
             self.trim_at = Some(now + TRIM_AFTER);
         }
+    }
+
+    /// The payload of a full segment.
+    pub(crate) fn mss(&self) -> usize {
+        self.send.mss()
     }
 
     /// Appends the bytes of a chunk.

@@ -124,6 +124,10 @@ impl SendHalf {
         self.congestion = Cubic::new(mss);
     }
 
+    pub(crate) fn mss(&self) -> usize {
+        self.mss
+    }
+
     pub(crate) fn seq(&self, offset: u64) -> u32 {
         self.iss.wrapping_add(offset.wrapping_sub(ORIGIN) as u32)
     }
@@ -404,8 +408,9 @@ impl SendHalf {
         self.una == ORIGIN && (self.nxt == ORIGIN || self.force)
     }
 
-    /// What may be sent at this moment, lost things first. [`mark_sent`](Self::mark_sent) must follow.
-    pub(crate) fn next_chunk(&mut self, now: Instant) -> Option<Chunk> {
+    /// What may be sent at this moment, lost things first. [`mark_sent`](Self::mark_sent) must follow. New data may be `most`
+    /// whole segments at once.
+    pub(crate) fn next_chunk(&mut self, most: usize, now: Instant) -> Option<Chunk> {
         if self.una == ORIGIN {
             return None;
         }
@@ -415,7 +420,7 @@ impl SendHalf {
         let open = self.pipe() < self.congestion.window() as u64;
         let chunk = self
             .next_lost(open)
-            .or_else(|| if open { self.next_new() } else { None });
+            .or_else(|| if open { self.next_new(most) } else { None });
         if chunk.is_none() {
             self.update_timer(now);
         }
@@ -433,18 +438,37 @@ impl SendHalf {
         Some(self.chunk(from, to))
     }
 
-    fn next_new(&self) -> Option<Chunk> {
+    fn next_new(&self, most: usize) -> Option<Chunk> {
         let end = self.end();
         let limit = end.min(self.window_edge);
         let fin = self.fin.is_some_and(|fin| fin >= self.nxt) && self.window_edge > end;
         if self.nxt >= limit && !fin {
             return None;
         }
-        let chunk = self.chunk(self.nxt, if fin { end + 1 } else { limit });
+        let to = if fin { end + 1 } else { limit };
+        if let Some(many) = self.many(to, most) {
+            return Some(many);
+        }
+        let chunk = self.chunk(self.nxt, to);
         // Sender's side of silly windows (RFC 9293 3.8.6.2.1): a short segment goes only if it holds all there is, or if
         // nothing is under way that would open the window further.
         let short = chunk.len < self.mss && chunk.from + chunk.len as u64 != end;
         (!short || self.nxt == self.una).then_some(chunk)
+    }
+
+    /// As many whole segments as the window lets go, if that is more than one.
+    fn many(&self, to: u64, most: usize) -> Option<Chunk> {
+        let mss = self.mss as u64;
+        let free = (self.congestion.window() as u64).saturating_sub(self.pipe());
+        let data = to.min(self.end()).saturating_sub(self.nxt);
+        // The last segment may go beyond the congestion window, as when they go one by one.
+        let segments = (data / mss).min(free.div_ceil(mss)).min(most as u64);
+        (segments > 1).then(|| Chunk {
+            from: self.nxt,
+            len: (segments * mss) as usize,
+            fin: false,
+            push: self.nxt + segments * mss == self.end(),
+        })
     }
 
     /// At most one segment of `from..to`, where `to` may include the FIN.
