@@ -30,14 +30,15 @@ pub(crate) fn interop(args: &[String]) -> ExitCode {
 
 /// Builds, then replaces this process by the benchmark beside other programs.
 pub(crate) fn bench(args: &[String]) -> ExitCode {
-    let rest = match args.split_first() {
-        Some((first, rest)) if first == "net" => rest,
+    let (task, rest) = match args.split_first() {
+        Some((first, rest)) if first == "net" => ("bench", rest),
+        Some((first, rest)) if first == "flood" => ("flood", rest),
         _ => {
-            eprintln!("usage: cargo xtask bench net [--help | options]");
+            eprintln!("usage: cargo xtask bench net|flood [--help | options]");
             return ExitCode::from(2);
         }
     };
-    build_and_become(&BENCHED, &["bench"], rest)
+    build_and_become(&BENCHED, &[task], rest)
 }
 
 /// Builds programs, then replaces this process by the first of them.

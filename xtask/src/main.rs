@@ -1,7 +1,7 @@
 //! Tasks for developers: `cargo xtask tidy` checks the structure, `cargo xtask matrix` compares
 //! command lines and daemons with the originals, `cargo lab` starts a tailnet on this machine,
 //! `cargo xtask chaos` kills its programs, `cargo xtask interop` mixes nodes with the originals behind NATs,
-//! `cargo xtask bench net` measures beside other programs.
+//! `cargo xtask bench` measures beside other programs.
 
 mod lab;
 mod matrix;
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Some((task, [])) if task == "tidy" => tidy::run(&root()),
         _ => {
             eprintln!(
-                "usage: cargo xtask tidy\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask bench net [--help | options]"
+                "usage: cargo xtask tidy\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask bench net|flood [--help | options]"
             );
             ExitCode::from(2)
         }

@@ -10,6 +10,8 @@ mod peer;
 mod report;
 mod svg;
 
+pub(crate) use peer::command;
+
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};

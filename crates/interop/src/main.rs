@@ -5,6 +5,7 @@
 //! `TS_GO_TAILSCALE`, `TS_GO_DERPER`, `TS_HEADSCALE`). Needs root.
 
 mod bench;
+mod flood;
 mod node;
 mod paths;
 mod recovery;
@@ -28,6 +29,8 @@ enum Task {
     Paths(paths::Options),
     /// How long nothing arrives after something broke
     Recovery(recovery::Options),
+    /// A flood of handshakes, and what it does to a connection
+    Flood(flood::Options),
     /// How fast, and for how much of the processor, beside other programs
     Bench(bench::Options),
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let outcome = match Options::parse().task {
         Task::Paths(options) => paths::run(&options),
         Task::Recovery(options) => recovery::run(&options),
+        Task::Flood(options) => flood::run(&options),
         Task::Bench(options) => bench::run(&options),
     };
     match outcome {

@@ -154,6 +154,12 @@ impl Node {
         self.site.node().block_on(runtime, future)
     }
 
+    /// Its public key.
+    pub(crate) fn public_key(&self) -> Result<keys::NodePublic> {
+        let status: serde_json::Value = serde_json::from_str(&self.cli_ok(&["status", "--json"])?)?;
+        serde_json::from_value(status["Self"]["PublicKey"].clone()).context("read the node's key")
+    }
+
     /// The daemon.
     pub(crate) fn pid(&self) -> u32 {
         self.daemon.pid()

@@ -147,7 +147,7 @@ fn release_of(text: &str) -> Option<u32> {
     clippy::disallowed_methods,
     reason = "a benchmark runs the programs that it compares"
 )]
-pub(super) fn command(program: &str) -> Command {
+pub(crate) fn command(program: &str) -> Command {
     Command::new(program)
 }
 
