@@ -383,8 +383,8 @@ impl Shell {
                 let outbound = &self.config.metrics.outbound;
                 outbound.count_dropped(DropReason::Error, u64::from(dropped));
             }
-            Effect::Send(outgoing) => {
-                let flushed = self.shared.sockets.load().send(&outgoing);
+            Effect::Send(mut outgoing) => {
+                let flushed = self.shared.sockets.load().send(&mut outgoing);
                 let outbound = &self.config.metrics.outbound;
                 outbound.count_dropped(DropReason::Error, flushed.lost);
                 if let Some(addr) = flushed.unreachable {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use host::{Ecn, Sent, UdpBinder, UdpRx, UdpSocket, UdpTx};
 use magicsock::BoundPorts;
+use wireguard::{Counter, SealError, Session, Unsealed, sealed_len};
 
 use crate::workers::Receiver;
 
@@ -101,6 +102,8 @@ pub(crate) struct Outgoing {
     buffer: Vec<u8>,
     len: usize,
     trains: Vec<Train>,
+    /// Those that are still to be sealed; sending does it.
+    unsealed: Unsealed,
 }
 
 /// Datagrams of one length to one address, the last of which may be shorter.
@@ -124,8 +127,30 @@ impl Outgoing {
     }
 
     pub(crate) fn clear(&mut self) {
+        self.seal();
         self.len = 0;
         self.trains.clear();
+    }
+
+    fn seal(&mut self) {
+        self.unsealed.finish(&mut self.buffer);
+    }
+
+    /// Adds a packet that is sealed together with others, at the latest when it is sent.
+    pub(crate) fn push_unsealed(
+        &mut self,
+        (to, ecn): (SocketAddr, Ecn),
+        session: &Arc<Session>,
+        counter: Counter,
+        packet: &[u8],
+        padded: usize,
+    ) -> Result<(), SealError> {
+        let (start, len) = (self.len, sealed_len(padded));
+        self.room(len);
+        self.unsealed
+            .push(session, counter, packet, padded, &mut self.buffer, start)?;
+        self.finish(to, ecn, len);
+        Ok(())
     }
 
     /// The place of the next datagram, of this length. What it holds is what the caller writes there; then comes
@@ -262,7 +287,7 @@ impl Sockets {
         let mut outgoing = Outgoing::default();
         outgoing.push(to, datagram);
         let socket = if to.is_ipv6() { &self.v6 } else { &self.v4 };
-        socket.is_some() && self.pair().send(&outgoing).unreachable.is_none()
+        socket.is_some() && self.pair().send(&mut outgoing).unreachable.is_none()
     }
 }
 
@@ -278,7 +303,9 @@ const AT_ONCE: usize = 16;
 
 impl SocketPair {
     /// Sends all. Gives an address to which there is no way, if there was one.
-    pub(crate) fn send(&self, outgoing: &Outgoing) -> Flushed {
+    pub(crate) fn send(&self, outgoing: &mut Outgoing) -> Flushed {
+        outgoing.seal();
+        let outgoing = &*outgoing;
         let mut flushed = Flushed::default();
         for trains in outgoing
             .trains

@@ -64,8 +64,8 @@ pub(crate) fn kdf<const N: usize>(chain: &[u8; 32], input: &[u8]) -> [Secret; N]
     })
 }
 
-/// An AEAD key for one direction of a session, or for one message of a handshake.
-pub(crate) fn aead_key(key: &[u8; 32]) -> LessSafeKey {
+/// An AEAD key for one message of a handshake.
+fn aead_key(key: &[u8; 32]) -> LessSafeKey {
     match UnboundKey::new(&CHACHA20_POLY1305, key) {
         Ok(key) => LessSafeKey::new(key),
         // The only error is a wrong key length, which the type excludes.
@@ -74,7 +74,7 @@ pub(crate) fn aead_key(key: &[u8; 32]) -> LessSafeKey {
 }
 
 /// The nonce of a message: four zero bytes and the counter, little-endian.
-pub(crate) fn nonce(counter: u64) -> Nonce {
+fn nonce(counter: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&counter.to_le_bytes());
     Nonce::assume_unique_for_key(bytes)

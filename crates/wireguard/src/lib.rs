@@ -46,5 +46,5 @@ pub use message::{
 pub use peer::{Context, Output, Peer, State};
 pub use replay::ReplayWindow;
 pub use session::{
-    Counter, OpenError, Opening, Reserved, SealError, Session, padded_len, sealed_len,
+    Counter, OpenError, Opening, Reserved, SealError, Session, Unsealed, padded_len, sealed_len,
 };

@@ -98,21 +98,15 @@ impl Core {
         };
         let now = self.clocks.now;
         let mut opened: Vec<Opening> = Vec::with_capacity(data.len());
-        for range in data.drain(..) {
-            let start = range.start;
-            let Some(datagram) = bytes.get_mut(range) else {
-                continue;
-            };
-            let len = datagram.len();
-            match session.open_in_place(now, datagram) {
-                Ok(mut opening) => {
-                    opening.plaintext = shift(opening.plaintext, start);
-                    opened.push(opening);
-                    self.note_rx(peer, len);
-                }
-                Err(error) => tracing::trace!("data from peer {}: {error}", peer.0),
+        if let Err(error) = session.open_batch(now, bytes, data, &mut opened) {
+            tracing::trace!("data from peer {}: {error}", peer.0);
+        }
+        for opening in &opened {
+            if let Some(datagram) = data.get(opening.index) {
+                self.note_rx(peer, datagram.len());
             }
         }
+        data.clear();
         session.accept_batch(&mut opened);
         if opened.is_empty() {
             return false;
@@ -353,8 +347,4 @@ fn handshake_len(message: &Message<'_>) -> usize {
         Message::Response(response) => response.bytes().len(),
         Message::CookieReply(_) | Message::Data { .. } => 0,
     }
-}
-
-fn shift(range: Range<usize>, by: usize) -> Range<usize> {
-    range.start + by..range.end + by
 }

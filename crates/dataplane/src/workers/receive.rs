@@ -54,13 +54,15 @@ pub(crate) struct Receiver {
     slow: Decrypted,
 }
 
-/// Datagrams of one session, opened.
+/// Datagrams of one session.
 #[derive(Default)]
 struct Run {
     slot: Option<(u32, Arc<Slot>, Arc<Session>)>,
-    opened: Vec<(Opening, Ecn)>,
-    openings: Vec<Opening>,
-    bytes: u64,
+    /// Where each lies, and how the network has marked it.
+    datagrams: Vec<Range<usize>>,
+    ecn: Vec<Ecn>,
+    /// Those that are good.
+    opened: Vec<Opening>,
 }
 
 impl Receiver {
@@ -158,21 +160,9 @@ impl Receiver {
                     self.end_run(buffer, guard, now);
                     self.run.slot = self.find(receiver);
                 }
-                let Some((_, _, session)) = &self.run.slot else {
-                    return true;
-                };
-                let Some(datagram) = buffer.get_mut(range.clone()) else {
-                    return true;
-                };
-                match session.open_in_place(now, datagram) {
-                    Ok(mut opening) => {
-                        let plaintext = &opening.plaintext;
-                        opening.plaintext =
-                            range.start + plaintext.start..range.start + plaintext.end;
-                        self.run.opened.push((opening, train.ecn));
-                        self.run.bytes += range.len() as u64;
-                    }
-                    Err(error) => tracing::trace!("data from {}: {error}", train.from),
+                if self.run.slot.is_some() {
+                    self.run.datagrams.push(range);
+                    self.run.ecn.push(train.ecn);
                 }
                 true
             }
@@ -244,55 +234,43 @@ impl Receiver {
         Some((index, slot, session?))
     }
 
-    /// What was opened of one session: each counter once, then to the host.
+    /// The datagrams of one session are opened, each counter counts once, and then they go to the host.
     fn end_run(&mut self, buffer: &mut [u8], guard: &Guard, now: Instant) {
         let Some((_, slot, session)) = self.run.slot.take() else {
             return;
         };
-        let bytes = std::mem::take(&mut self.run.bytes);
-        if self.run.opened.is_empty() {
-            return;
+        let mut run = std::mem::take(&mut self.run);
+        let opened = session.open_batch(now, buffer, &run.datagrams, &mut run.opened);
+        if let Err(error) = opened {
+            tracing::trace!("data from peer {}: {error}", slot.cell.id.0);
         }
-        let mut opened = std::mem::take(&mut self.run.opened);
-        self.accept(&session, &mut opened);
+        let datagram = |opening: &Opening| run.datagrams.get(opening.index);
+        let lens = run.opened.iter().filter_map(datagram).map(Range::len);
+        let bytes = lens.sum::<usize>() as u64;
+        session.accept_batch(&mut run.opened);
         let cell = &slot.cell;
         cell.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if !opened.is_empty() {
+        if !run.opened.is_empty() {
             cell.direct_data.store(now.as_nanos(), Ordering::Relaxed);
-            let any_data = opened
-                .iter()
-                .any(|(opening, _)| !opening.plaintext.is_empty());
+            let is_data = |opening: &Opening| !opening.plaintext.is_empty();
+            let any_data = run.opened.iter().any(is_data);
             note_received(&self.mailbox, cell, &session, any_data, now);
             // What one peer sends never continues what another has sent.
             self.coalescer.close();
-            self.deliver(cell, &opened, buffer, guard);
+            self.deliver(cell, &run, buffer, guard);
         }
-        opened.clear();
-        self.run.opened = opened;
+        run.datagrams.clear();
+        run.ecn.clear();
+        run.opened.clear();
+        self.run = run;
     }
 
-    /// One look at the replay window for all.
-    fn accept(&mut self, session: &Session, opened: &mut Vec<(Opening, Ecn)>) {
-        let openings = &mut self.run.openings;
-        openings.clear();
-        openings.extend(opened.iter().map(|(opening, _)| opening.clone()));
-        if session.accept_batch(openings) > 0 {
-            let mut accepted = openings.iter().peekable();
-            opened.retain(|(opening, _)| accepted.next_if(|next| *next == opening).is_some());
-        }
-    }
-
-    fn deliver(
-        &mut self,
-        cell: &PeerCell,
-        opened: &[(Opening, Ecn)],
-        buffer: &mut [u8],
-        guard: &Guard,
-    ) {
+    fn deliver(&mut self, cell: &PeerCell, run: &Run, buffer: &mut [u8], guard: &Guard) {
         let config = self.shared.config(cell.id);
         let is_masked = self.shared.masquerade(cell.id).is_some();
         let Some(config) = config else { return };
-        for (opening, outer) in opened {
+        for opening in &run.opened {
+            let outer = run.ecn.get(opening.index).copied().unwrap_or_default();
             let range = opening.plaintext.clone();
             let Some(packet) = buffer.get_mut(range.clone()) else {
                 continue;

@@ -13,7 +13,7 @@ use metrics::{DropReason, Path, UserMetrics};
 use packet::addr::is_service_ip;
 use packet::offload::{Splitter, complete};
 use packet::{IpView, Proto, disco, ecn, tsmp};
-use wireguard::{Reserved, Session, padded_len, sealed_len};
+use wireguard::{Reserved, SealError, Session, Unsealed, padded_len, sealed_len};
 
 use super::flows::{FlowKey, FlowTable};
 use super::note_sent;
@@ -37,10 +37,17 @@ pub(crate) struct Transmitter {
     flows: FlowTable<Known>,
     outgoing: Outgoing,
     /// Frames for one relay.
-    relayed: Option<(LinkId, Batch)>,
+    relayed: Option<Relayed>,
     /// For the engine.
     slow: FromHost,
     last_batch_len: usize,
+}
+
+/// Frames on their way to a relay's link.
+struct Relayed {
+    link: LinkId,
+    batch: Batch,
+    unsealed: Unsealed,
 }
 
 /// A flow that was looked up and may pass.
@@ -248,7 +255,7 @@ impl Transmitter {
 
     fn seal(
         &mut self,
-        session: &Session,
+        session: &Arc<Session>,
         counters: &mut Reserved,
         way: Way,
         ecn: Ecn,
@@ -256,36 +263,25 @@ impl Transmitter {
         sealed: &mut Sealed,
     ) {
         let padded = padded_len(packet.len(), self.shared.mtu.load(Ordering::Relaxed));
-        let len = sealed_len(padded);
-        let Some(counter) = counters.next() else {
-            sealed.failed += 1;
-            return;
-        };
-        let outcome = match way {
-            Way::Direct(to) => {
-                let place = self.outgoing.room(len);
-                let outcome = session.seal_at(counter, packet, padded, place);
-                if outcome.is_ok() {
-                    self.outgoing.finish(to, ecn, len);
-                    if self.outgoing.is_full() {
-                        self.flush();
-                    }
-                }
-                outcome
+        let outcome = match (counters.next(), way) {
+            (None, _) => Err(SealError::CountersUsedUp),
+            (Some(counter), Way::Direct(to)) => {
+                let way = (to, ecn);
+                self.outgoing
+                    .push_unsealed(way, session, counter, packet, padded)
             }
-            Way::Relay { link, to } => {
-                let batch = self.batch_for(link);
+            (Some(counter), Way::Relay { link, to }) => {
+                let Relayed {
+                    batch, unsealed, ..
+                } = self.relayed_for(link);
                 let frame = batch.begin(&to);
                 let start = batch.frames.len();
-                batch.frames.resize(start + len, 0);
-                let place = batch.frames.get_mut(start..).unwrap_or_default();
-                let outcome = session.seal_at(counter, packet, padded, place);
+                batch.frames.resize(start + sealed_len(padded), 0);
+                let frames = &mut batch.frames;
+                let outcome = unsealed.push(session, counter, packet, padded, frames, start);
                 match outcome {
                     Ok(()) => drop(batch.finish(frame)),
                     Err(_) => batch.abandon(frame),
-                }
-                if batch.is_full() {
-                    self.flush_relayed();
                 }
                 outcome
             }
@@ -293,35 +289,44 @@ impl Transmitter {
         match outcome {
             Ok(()) => {
                 sealed.packets += 1;
-                sealed.bytes += len as u64;
+                sealed.bytes += sealed_len(padded) as u64;
             }
             Err(error) => {
                 tracing::trace!("seal: {error}");
                 sealed.failed += 1;
             }
         }
+        self.flush_if_full();
     }
 
-    fn batch_for(&mut self, link: LinkId) -> &mut Batch {
-        if self
-            .relayed
-            .as_ref()
-            .is_some_and(|(other, _)| *other != link)
-        {
+    fn flush_if_full(&mut self) {
+        if self.outgoing.is_full() {
+            self.flush();
+        }
+        let relayed = self.relayed.as_ref();
+        if relayed.is_some_and(|relayed| relayed.batch.is_full()) {
+            self.flush_relayed();
+        }
+    }
+
+    fn relayed_for(&mut self, link: LinkId) -> &mut Relayed {
+        let relayed = self.relayed.as_ref();
+        if relayed.is_some_and(|relayed| relayed.link != link) {
             self.flush_relayed();
         }
         let like = self.last_batch_len;
-        &mut self
-            .relayed
-            .get_or_insert_with(|| (link, Batch::like(like)))
-            .1
+        self.relayed.get_or_insert_with(|| Relayed {
+            link,
+            batch: Batch::like(like),
+            unsealed: Unsealed::default(),
+        })
     }
 
     fn flush(&mut self) {
         if self.outgoing.is_empty() {
             return;
         }
-        let flushed = self.shared.sockets.load().send(&self.outgoing);
+        let flushed = self.shared.sockets.load().send(&mut self.outgoing);
         self.outgoing.clear();
         if flushed.lost > 0 {
             self.metrics
@@ -334,9 +339,15 @@ impl Transmitter {
     }
 
     fn flush_relayed(&mut self) {
-        let Some((link, batch)) = self.relayed.take() else {
+        let Some(Relayed {
+            link,
+            mut batch,
+            mut unsealed,
+        }) = self.relayed.take()
+        else {
             return;
         };
+        unsealed.finish(&mut batch.frames);
         self.last_batch_len = batch.frames.len();
         let packets = batch.packets;
         let dropped = match self.shared.links.load().get(&link) {
