@@ -4,6 +4,7 @@
 //! with a stable compiler. A target does more than not to panic: it holds what it was given against an invariant of the
 //! crate that it exercises.
 
+mod batches;
 mod control;
 mod local;
 mod packets;
@@ -17,6 +18,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("c2n", control::c2n),
+    ("coalesce", batches::coalesce),
     ("derp_client", relay::derp_client),
     ("derp_server", relay::derp_server),
     ("disco", packets::disco),
@@ -35,7 +37,9 @@ pub const TARGETS: &[Target] = &[
     ("netstack", packets::netstack),
     ("prefs", local::prefs),
     ("proxy", local::proxy),
+    ("seal", batches::seal),
     ("server_url", control::server_url),
+    ("split", batches::split),
     ("state_file", local::state_file),
     ("stun", relay::stun),
     ("ts2021_early", control::ts2021_early),
