@@ -33,8 +33,9 @@ pub(crate) fn bench(args: &[String]) -> ExitCode {
     let (task, rest) = match args.split_first() {
         Some((first, rest)) if first == "net" => ("bench", rest),
         Some((first, rest)) if first == "flood" => ("flood", rest),
+        Some((first, rest)) if first == "soak" => ("soak", rest),
         _ => {
-            eprintln!("usage: cargo xtask bench net|flood [--help | options]");
+            eprintln!("usage: cargo xtask bench net|flood|soak [--help | options]");
             return ExitCode::from(2);
         }
     };

@@ -4,7 +4,7 @@
 //! minute to the next; the report is of medians of those ratios. CPU is what the scheduler has charged to the daemons' threads,
 //! less what the hypervisor stole meanwhile.
 
-mod cpu;
+pub(crate) mod cpu;
 mod measure;
 mod peer;
 mod report;

@@ -10,6 +10,7 @@ mod node;
 mod paths;
 mod recovery;
 mod report;
+mod soak;
 mod tailnet;
 
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Task {
     Recovery(recovery::Options),
     /// A flood of handshakes, and what it does to a connection
     Flood(flood::Options),
+    /// A long run of load, rekeys, path changes and peers that come and go
+    Soak(soak::Options),
     /// How fast, and for how much of the processor, beside other programs
     Bench(bench::Options),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Paths(options) => paths::run(&options),
         Task::Recovery(options) => recovery::run(&options),
         Task::Flood(options) => flood::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Bench(options) => bench::run(&options),
     };
     match outcome {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use controlserver::NewAuthKey;
 use lab::netns::World;
@@ -75,8 +75,8 @@ pub(crate) struct Tailnet {
 
 enum Server {
     Ours {
-        _server: controlserver::Server,
-        _runtime: tokio::runtime::Runtime,
+        server: controlserver::Server,
+        runtime: tokio::runtime::Runtime,
     },
     Headscale(Headscale),
 }
@@ -118,13 +118,24 @@ impl Tailnet {
         Ok(Self {
             url: server.url(),
             auth_key: key.to_string(),
-            server: Server::Ours {
-                _server: server,
-                _runtime: runtime,
-            },
+            server: Server::Ours { server, runtime },
             world,
             relays,
         })
+    }
+
+    /// Has our control server's administrator do something.
+    pub(crate) fn with_admin<R: Send>(
+        &self,
+        act: impl AsyncFnOnce(controlserver::Admin) -> std::result::Result<R, controlserver::Refused>
+        + Send,
+    ) -> Result<R> {
+        let Server::Ours { server, runtime } = &self.server else {
+            bail!("only our own control server has such an administrator");
+        };
+        let admin = server.admin();
+        let done = self.world.internet().run(|| runtime.block_on(act(admin)))?;
+        done.map_err(|error| anyhow::anyhow!("the control server refuses: {error}"))
     }
 
     fn start_headscale(world: World, relays: Vec<Derper>) -> Result<Self> {

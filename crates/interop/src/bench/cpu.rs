@@ -15,7 +15,7 @@ pub(super) fn nanos(pid: u32) -> u64 {
 }
 
 /// Resident memory in KiB: now, and at most so far.
-pub(super) fn memory(pid: u32) -> (u64, u64) {
+pub(crate) fn memory(pid: u32) -> (u64, u64) {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -1,0 +1,361 @@
+//! A long run of everything at once: load, rekeys, path changes, peers that come and go. What is looked for is what only time shows:
+//! memory that grows, and packets that are lost while nothing was wrong with the network.
+//!
+//! Every minute has four phases. Numbered datagrams go through the tunnel all the time, each with the phase in which it was sent; so
+//! a loss has a cause. By design packets are lost in one phase only: when the router begins to drop UDP, until that is noticed.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::netns::Nat;
+use serde::Serialize;
+
+use crate::bench::{command, cpu};
+use crate::node::Node;
+use crate::report;
+use crate::tailnet::{Control, Tailnet, Whose};
+
+/// Numbered datagrams a second, and bytes of each.
+const RATE: u64 = 2000;
+const LEN: usize = 1000;
+/// Peers that come and go.
+const STRANGERS: u32 = 200;
+/// What arrives later than this after its phase is counted as lost.
+const LATE: Duration = Duration::from_secs(2);
+/// Memory may grow by this part of it from the first tenth of the run to the last.
+const GROWTH: f64 = 0.10;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Minutes of the run
+    #[arg(long, default_value_t = 60)]
+    minutes: u32,
+    /// Megabits a second of TCP beside the numbered datagrams
+    #[arg(long, default_value_t = 300)]
+    mbit: u32,
+    /// Whose node is the third one, which gets the TCP
+    #[arg(long, default_value = "ours")]
+    third: Whose,
+    /// Write the minutes to this file as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// What happens meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Phase {
+    /// Nothing but load, and a rekey every second minute.
+    Calm,
+    /// Peers come, change and go.
+    Churn,
+    /// The router drops UDP: by the relay.
+    Cut,
+    /// It drops it no more: straight again.
+    Back,
+}
+
+const PHASES: [Phase; 4] = [Phase::Calm, Phase::Churn, Phase::Cut, Phase::Back];
+const PHASE: Duration = Duration::from_secs(15);
+
+/// One minute.
+#[derive(Debug, Clone, Serialize)]
+struct Minute {
+    minute: u32,
+    /// Datagrams that were sent and did not arrive, by phase.
+    sent: [u64; 4],
+    lost: [u64; 4],
+    /// Datagrams that came twice.
+    twice: u64,
+    tcp_mbit_per_s: f64,
+    retransmits: u64,
+    /// Resident memory in KiB of the sender and the receiver.
+    memory_kib: [u64; 2],
+}
+
+/// Runs; `false` if memory grew or packets were lost that should not be.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    ensure!(options.minutes > 0, "--minutes must be at least 1");
+    let mut tailnet = Tailnet::start(Control::Ours, Whose::Ours)?;
+    let tun = ["--tun=tailscale0"];
+    let from = Node::start(&mut tailnet, Whose::Ours, Nat::Easy, "from", &tun)?;
+    let to = Node::start(&mut tailnet, Whose::Ours, Nat::None, "to", &tun)?;
+    let third = Node::start(&mut tailnet, options.third, Nat::None, "third", &tun)?;
+    let (address, third_address) = (to.address()?, third.address()?);
+    from.until_reaches(address)?;
+    from.until_reaches(third_address)?;
+    let (is_direct, said) = from.ping_until_direct(address, 20)?;
+    ensure!(is_direct, "no direct path: {said}");
+
+    let flow = Flow::new(options.minutes);
+    let (stop, outcome) = (AtomicBool::new(false), AtomicBool::new(true));
+    let inbound = to.site.node().run(|| UdpSocket::bind((address, 0)))??;
+    let outbound = from
+        .site
+        .node()
+        .run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
+    outbound.connect(SocketAddr::new(address, inbound.local_addr()?.port()))?;
+    inbound.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let minutes = std::thread::scope(|scope| {
+        scope.spawn(|| flow.send(&outbound, &stop));
+        scope.spawn(|| flow.receive(&inbound, &stop));
+        let mut minutes = Vec::new();
+        for minute in 0..options.minutes {
+            let one = one_minute(
+                options,
+                minute,
+                &tailnet,
+                [&from, &to],
+                (&third, third_address),
+                &flow,
+            );
+            match one {
+                Ok(one) => {
+                    eprintln!("{}", line(&one));
+                    minutes.push(one);
+                }
+                Err(error) => {
+                    eprintln!("minute {minute}: {error:#}");
+                    outcome.store(false, Ordering::Relaxed);
+                }
+            }
+        }
+        std::thread::sleep(LATE);
+        stop.store(true, Ordering::Relaxed);
+        minutes
+    });
+    let minutes: Vec<Minute> = minutes
+        .into_iter()
+        .map(|minute| flow.counted(minute))
+        .collect();
+    if let Some(path) = &options.json {
+        report::write_json(path, &minutes)?;
+    }
+    Ok(summary(&minutes) && outcome.load(Ordering::Relaxed))
+}
+
+fn one_minute(
+    options: &Options,
+    minute: u32,
+    tailnet: &Tailnet,
+    nodes: [&Node; 2],
+    third: (&Node, IpAddr),
+    flow: &Flow,
+) -> Result<Minute> {
+    let [from, _] = nodes;
+    let (tcp, phases) = std::thread::scope(|scope| {
+        let seconds = 4 * PHASE.as_secs() as u32 - 5;
+        let tcp = scope.spawn(move || tcp(from, third, options.mbit, seconds));
+        let phases = phases(tailnet, from, flow, minute);
+        (tcp.join(), phases)
+    });
+    phases?;
+    let (mbit, retransmits) = tcp.map_err(|_| anyhow::anyhow!("the TCP load panicked"))??;
+    Ok(Minute {
+        minute,
+        sent: [0; 4],
+        lost: [0; 4],
+        twice: 0,
+        tcp_mbit_per_s: mbit,
+        retransmits,
+        memory_kib: nodes.map(|node| cpu::memory(node.pid()).0),
+    })
+}
+
+fn phases(tailnet: &Tailnet, from: &Node, flow: &Flow, minute: u32) -> Result<()> {
+    for (at, phase) in PHASES.into_iter().enumerate() {
+        flow.phase
+            .store(minute as usize * 4 + at, Ordering::Relaxed);
+        match phase {
+            Phase::Calm => std::thread::sleep(PHASE),
+            Phase::Churn => churn(tailnet)?,
+            Phase::Cut => {
+                from.site.cut_udp(true)?;
+                std::thread::sleep(PHASE);
+            }
+            Phase::Back => {
+                from.site.cut_udp(false)?;
+                std::thread::sleep(PHASE);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Peers come, go offline and online, and are removed.
+fn churn(tailnet: &Tailnet) -> Result<()> {
+    let start = rt::now();
+    tailnet.with_admin(async |admin| {
+        let ids = admin.add_nodes(STRANGERS).await?;
+        for id in &ids {
+            admin.set_online(*id, true).await?;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for id in &ids {
+            admin.set_online(*id, false).await?;
+            admin.remove_node(*id).await?;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    })?;
+    std::thread::sleep(PHASE.saturating_sub(rt::now().since(start)));
+    Ok(())
+}
+
+/// A limited stream; megabits a second that arrived, and segments that were sent again.
+fn tcp(from: &Node, third: (&Node, IpAddr), mbit: u32, seconds: u32) -> Result<(f64, u64)> {
+    let (third, address) = (third.0, third.1.to_string());
+    let mut server = third.site.node().run(|| {
+        command("iperf3")
+            .args(["-s", "-1", "-B", &address])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+    })??;
+    std::thread::sleep(Duration::from_millis(500));
+    let (rate, duration) = (format!("{mbit}M"), seconds.to_string());
+    let output = from.site.node().run(|| {
+        command("iperf3")
+            .args(["-c", &address, "-J", "-b", &rate, "-t", &duration])
+            .output()
+    })??;
+    let _ = server.kill();
+    let _ = server.wait();
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("read iperf3's report")?;
+    let end = &report["end"];
+    let arrived = end["sum_received"]["bits_per_second"].as_f64();
+    let again = end["sum_sent"]["retransmits"].as_u64();
+    Ok((arrived.unwrap_or(0.0) / 1e6, again.unwrap_or(0)))
+}
+
+/// The numbered datagrams.
+struct Flow {
+    /// Minute times four, and the phase.
+    phase: AtomicUsize,
+    sent: Vec<AtomicU64>,
+    arrived: Vec<AtomicU64>,
+    twice: Vec<AtomicU64>,
+}
+
+impl Flow {
+    fn new(minutes: u32) -> Self {
+        let counters = || (0..minutes * 4).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            phase: AtomicUsize::new(0),
+            sent: counters(),
+            arrived: counters(),
+            twice: counters(),
+        }
+    }
+
+    fn send(&self, socket: &UdpSocket, stop: &AtomicBool) {
+        let start = rt::now();
+        let mut datagram = [0x5a; LEN];
+        let mut number = 0u64;
+        while !stop.load(Ordering::Relaxed) {
+            let phase = self.phase.load(Ordering::Relaxed);
+            datagram[..8].copy_from_slice(&number.to_le_bytes());
+            datagram[8..16].copy_from_slice(&(phase as u64).to_le_bytes());
+            number += 1;
+            if socket.send(&datagram).is_ok() {
+                count(&self.sent, phase);
+            }
+            let due = Duration::from_nanos(number * 1_000_000_000 / RATE);
+            std::thread::sleep(due.saturating_sub(rt::now().since(start)));
+        }
+    }
+
+    fn receive(&self, socket: &UdpSocket, stop: &AtomicBool) {
+        let mut buffer = [0; LEN + 1];
+        // Which of the last numbers have been seen.
+        let mut seen = vec![u64::MAX; 1 << 16];
+        while !stop.load(Ordering::Relaxed) {
+            let Ok(LEN) = socket.recv(&mut buffer) else {
+                continue;
+            };
+            let word = |at: usize| {
+                let bytes = buffer.get(at..).and_then(|rest| rest.first_chunk());
+                bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+            };
+            let (number, phase) = (word(0), word(8) as usize);
+            let place = &mut seen[number as usize & 0xffff];
+            if *place == number {
+                count(&self.twice, phase);
+            } else {
+                *place = number;
+                count(&self.arrived, phase);
+            }
+        }
+    }
+
+    fn counted(&self, mut minute: Minute) -> Minute {
+        for at in 0..4 {
+            let index = minute.minute as usize * 4 + at;
+            let value = |counters: &[AtomicU64]| {
+                counters
+                    .get(index)
+                    .map_or(0, |counter| counter.load(Ordering::Relaxed))
+            };
+            minute.sent[at] = value(&self.sent);
+            minute.lost[at] = minute.sent[at].saturating_sub(value(&self.arrived));
+            minute.twice += value(&self.twice);
+        }
+        minute
+    }
+}
+
+fn count(counters: &[AtomicU64], at: usize) {
+    if let Some(counter) = counters.get(at) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn line(minute: &Minute) -> String {
+    let [from, to] = minute.memory_kib.map(|kib| kib as f64 / 1024.0);
+    format!(
+        "minute {}: TCP {:.0} Mbit/s, {} sent again; memory {from:.1} and {to:.1} MiB",
+        minute.minute, minute.tcp_mbit_per_s, minute.retransmits
+    )
+}
+
+/// Says what came of it; `false` if it was not as it should be.
+fn summary(minutes: &[Minute]) -> bool {
+    let mut lost_in_peace = 0;
+    let cells: Vec<Vec<String>> = PHASES
+        .iter()
+        .enumerate()
+        .map(|(at, phase)| {
+            let sent: u64 = minutes.iter().map(|minute| minute.sent[at]).sum();
+            let lost: u64 = minutes.iter().map(|minute| minute.lost[at]).sum();
+            if *phase != Phase::Cut {
+                lost_in_peace += lost;
+            }
+            vec![format!("{phase:?}"), sent.to_string(), lost.to_string()]
+        })
+        .collect();
+    println!("{}", report::markdown(&["phase", "sent", "lost"], &cells));
+    let tenth = (minutes.len() / 10).max(1);
+    let mut is_flat = true;
+    for (at, who) in ["sender", "receiver"].into_iter().enumerate() {
+        let most = |minutes: &[Minute]| minutes.iter().map(|minute| minute.memory_kib[at]).max();
+        // The first minute fills buffers and tables.
+        let early = minutes.get(1..=tenth).unwrap_or(minutes);
+        let late = &minutes[minutes.len() - tenth.min(minutes.len())..];
+        let (Some(early), Some(late)) = (most(early), most(late)) else {
+            continue;
+        };
+        println!(
+            "{who}: {:.1} MiB at first, {:.1} MiB at last",
+            early as f64 / 1024.0,
+            late as f64 / 1024.0
+        );
+        is_flat &= late as f64 <= early as f64 * (1.0 + GROWTH);
+    }
+    println!("lost while nothing was cut: {lost_in_peace}");
+    is_flat && lost_in_peace == 0
+}
