@@ -302,6 +302,15 @@ pub(crate) struct SocketPair {
 const AT_ONCE: usize = 16;
 
 impl SocketPair {
+    /// One socket for IPv4.
+    #[cfg(test)]
+    pub(crate) fn of(v4: Arc<dyn UdpSocket>) -> Self {
+        Self {
+            v4: Some(v4),
+            v6: None,
+        }
+    }
+
     /// Sends all. Gives an address to which there is no way, if there was one.
     pub(crate) fn send(&self, outgoing: &mut Outgoing) -> Flushed {
         outgoing.seal();

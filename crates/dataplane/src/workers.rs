@@ -57,3 +57,6 @@ fn note_received(mailbox: &Mailbox, cell: &PeerCell, session: &Session, data: bo
         mailbox.poke(poke(cell.id));
     }
 }
+
+#[cfg(test)]
+mod tests;
