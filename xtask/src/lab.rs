@@ -35,7 +35,7 @@ pub(crate) fn bench(args: &[String]) -> ExitCode {
         Some((first, rest)) if first == "flood" => ("flood", rest),
         Some((first, rest)) if first == "soak" => ("soak", rest),
         _ => {
-            eprintln!("usage: cargo xtask bench net|flood|soak [--help | options]");
+            eprintln!("usage: cargo xtask bench net|flood|soak|micro|tax [--help | options]");
             return ExitCode::from(2);
         }
     };

@@ -5,6 +5,7 @@
 
 mod lab;
 mod matrix;
+mod micro;
 mod tidy;
 
 use std::path::PathBuf;
@@ -16,12 +17,14 @@ fn main() -> ExitCode {
         Some((task, rest)) if task == "lab" => lab::run(rest),
         Some((task, rest)) if task == "chaos" => lab::chaos(rest),
         Some((task, rest)) if task == "interop" => lab::interop(rest),
+        Some((task, rest)) if task == "bench" && rest == ["micro"] => micro::stages(),
+        Some((task, rest)) if task == "bench" && rest == ["tax"] => micro::tax(),
         Some((task, rest)) if task == "bench" => lab::bench(rest),
         Some((task, [])) if task == "matrix" => matrix::run(),
         Some((task, [])) if task == "tidy" => tidy::run(&root()),
         _ => {
             eprintln!(
-                "usage: cargo xtask tidy\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask bench net|flood|soak [--help | options]"
+                "usage: cargo xtask tidy\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask bench net|flood|soak [--help | options]\n       cargo xtask bench micro|tax"
             );
             ExitCode::from(2)
         }
