@@ -536,6 +536,7 @@ impl Backend {
             derp_map: Some(Arc::clone(&map.derp_map)),
             peerapi_port_v4: self.peerapi_ports.0,
             peerapi_port_v6: self.peerapi_ports.1,
+            avoid: derive::peers::avoid(&map.self_node),
         });
         let network = network.unwrap_or_default();
         self.health.facts.filter_refused = is_refused;

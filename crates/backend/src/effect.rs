@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use derp::DerpMap;
-use host::{DnsConfig, PeerConfig, RouterConfig};
+use host::{Avoid, DnsConfig, PeerConfig, RouterConfig};
 use ipn::Notify;
 use ipnet::IpNet;
 use keys::{LockPublic, MachinePrivate, NodePrivate, NodePublic};
@@ -164,6 +164,8 @@ pub struct Network {
     pub peerapi_port_v4: u16,
     /// The same on our IPv6 address.
     pub peerapi_port_v6: u16,
+    /// Offloads that control wants unused.
+    pub avoid: Avoid,
 }
 
 /// What may come in.

@@ -26,7 +26,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use derp::Region;
-use host::{Instant, Wall};
+use host::{Avoid, Instant, Wall};
 use keys::{DiscoPrivate, DiscoPublic, NodePrivate, NodePublic};
 use magicsock::{LinkId, Magicsock, Output, PingId};
 use metrics::UserMetrics;
@@ -72,6 +72,8 @@ pub(crate) enum Effect {
     Send(Outgoing),
     /// Give packets to the host.
     ToHost(ToHost),
+    /// Do without some offloads from now on.
+    Avoid(Avoid),
     /// Bind new sockets.
     Rebind,
     /// Tell the brain.

@@ -399,6 +399,12 @@ impl Shell {
                 let inbound = &self.config.metrics.inbound;
                 inbound.count_dropped(DropReason::Error, lost);
             }
+            Effect::Avoid(avoid) => {
+                self.sockets.avoid(avoid);
+                if let Some(device) = &self.device {
+                    device.avoid(avoid);
+                }
+            }
             Effect::Rebind => self.bind(),
             Effect::Event(event) => self.tell(event),
             Effect::Probe(_) => {}

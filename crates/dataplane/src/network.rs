@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use derp::DerpMap;
 use filter::Filter;
-use host::PeerConfig;
+use host::{Avoid, PeerConfig};
 
 /// The tailnet as the packet engine sees it: derived from the netmap by the brain.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,8 @@ pub struct Network {
     pub peerapi_port_v4: u16,
     /// Where our PeerAPI listens on our IPv6 address; 0 if it does not.
     pub peerapi_port_v6: u16,
+    /// Offloads that are not to be used.
+    pub avoid: Avoid,
 }
 
 /// What may come in. The default lets nothing in.

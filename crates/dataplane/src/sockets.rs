@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use host::{Ecn, Sent, UdpBinder, UdpRx, UdpSocket, UdpTx};
+use host::{Avoid, Ecn, Sent, UdpBinder, UdpRx, UdpSocket, UdpTx};
 use magicsock::BoundPorts;
 use wireguard::{Counter, SealError, Session, Unsealed, sealed_len};
 
@@ -208,6 +208,7 @@ pub(crate) struct Sockets {
     binder: Arc<dyn UdpBinder>,
     wanted: u16,
     receiver: Box<MakeReceiver>,
+    avoid: Avoid,
     v4: Option<Bound>,
     v6: Option<Bound>,
 }
@@ -223,6 +224,7 @@ impl Sockets {
             binder,
             wanted,
             receiver,
+            avoid: Avoid::default(),
             v4: None,
             v6: None,
         }
@@ -261,6 +263,9 @@ impl Sockets {
         let wanted = ports.into_iter().flatten().filter(|port| *port != 0);
         for port in wanted.chain([0]) {
             let bound = self.binder.bind(v6, port);
+            if let Ok(udp) = &bound {
+                udp.avoid(self.avoid);
+            }
             match bound.and_then(|udp| Bound::start(udp, &*self.receiver)) {
                 Ok(bound) => return Some(bound),
                 Err(error) => last = Some((port, error)),
@@ -271,6 +276,14 @@ impl Sockets {
             tracing::info!("magicsock: no {family} UDP socket on port {port}: {error}");
         }
         None
+    }
+
+    /// What no socket is to use from now on.
+    pub(crate) fn avoid(&mut self, avoid: Avoid) {
+        self.avoid = avoid;
+        for bound in [&self.v4, &self.v6].into_iter().flatten() {
+            bound.udp.avoid(avoid);
+        }
     }
 
     /// The sockets, for those that only send.

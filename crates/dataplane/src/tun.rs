@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use host::{Csum, Gso, Tun, TunQueue, TunTx};
+use host::{Avoid, Csum, Gso, Tun, TunQueue, TunTx};
 
 use crate::workers::Transmitter;
 
@@ -110,6 +110,10 @@ impl Device {
             worker: Some(worker),
             _tun: tun,
         })
+    }
+
+    pub(crate) fn avoid(&self, avoid: Avoid) {
+        self.queue.avoid(avoid);
     }
 
     /// Gives the host its packets; says how many were lost.

@@ -111,6 +111,21 @@ pub enum Offload {
     TunUso,
 }
 
+/// What is not to be used although the machine says that it can do it: some kernels are wrong about that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Avoid {
+    /// UDP segmentation on send.
+    pub udp_gso: bool,
+    /// UDP coalescing on receive.
+    pub udp_gro: bool,
+    /// Super-packets of TCP to the TUN.
+    pub tun_tcp: bool,
+    /// Super-packets of UDP to the TUN.
+    pub tun_udp: bool,
+    /// Trains whose last datagram is as long as the others.
+    pub equal_tail: bool,
+}
+
 /// What became of a batch. Errors of the network are data here, not errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sent {
@@ -164,6 +179,10 @@ pub trait TunQueue: Send + Sync {
     fn takes(&self) -> Limits {
         Limits::default()
     }
+    /// Says what not to use from now on.
+    fn avoid(&self, avoid: Avoid) {
+        let _ = avoid;
+    }
     /// Wakes a blocked `recv`.
     fn waker(&self) -> Waker;
 }
@@ -188,6 +207,10 @@ pub trait UdpSocket: Send + Sync {
     fn recv(&self, buf: &mut [u8], out: &mut Batch<UdpRx>, until: Until) -> io::Result<()>;
     /// Sends datagrams; one entry is one train.
     fn send(&self, batch: &[UdpTx<'_>]) -> Sent;
+    /// Says what not to use from now on.
+    fn avoid(&self, avoid: Avoid) {
+        let _ = avoid;
+    }
     /// Wakes a blocked `recv`.
     fn waker(&self) -> Waker;
 }

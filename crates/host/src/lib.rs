@@ -15,8 +15,8 @@ pub use config::{
     os_socket,
 };
 pub use io::{
-    Batch, Csum, DropCounts, Ecn, Gso, GsoKind, Limits, Offload, Sent, SocketId, Tun, TunQueue,
-    TunRx, TunTx, UdpBinder, UdpRx, UdpSocket, UdpTx, Until, Waker,
+    Avoid, Batch, Csum, DropCounts, Ecn, Gso, GsoKind, Limits, Offload, Sent, SocketId, Tun,
+    TunQueue, TunRx, TunTx, UdpBinder, UdpRx, UdpSocket, UdpTx, Until, Waker,
 };
 pub use state::{StateStore, StoreError};
 

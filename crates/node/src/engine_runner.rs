@@ -50,6 +50,7 @@ impl EngineRunner {
             firewall,
             peerapi_port_v4: wanted.peerapi_port_v4,
             peerapi_port_v6: wanted.peerapi_port_v6,
+            avoid: wanted.avoid,
         })));
     }
 

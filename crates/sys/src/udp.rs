@@ -71,12 +71,12 @@ pub fn has_gso(socket: BorrowedFd<'_>) -> bool {
     set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok()
 }
 
-/// Sends a train of datagrams of `stride` bytes each, the last of which may be shorter; a `stride` of 0 sends one datagram.
+/// Sends a train of datagrams of `stride` bytes each, which lie in `data` one behind the other, the last of which may be shorter; a `stride` of 0 sends one datagram.
 /// Does not block.
 pub fn send(
     socket: BorrowedFd<'_>,
     to: SocketAddr,
-    data: &[u8],
+    data: [&[u8]; 2],
     stride: u16,
     ecn: u8,
 ) -> io::Result<()> {
@@ -95,17 +95,17 @@ pub fn send(
         let class = i32::from(ecn & ECN_MASK).to_ne_bytes();
         control_len += put(&mut control, control_len, kind, &class);
     }
-    let mut part = libc::iovec {
+    let mut parts = data.map(|part| libc::iovec {
         // The kernel only reads from it.
-        iov_base: data.as_ptr().cast_mut().cast(),
-        iov_len: data.len(),
-    };
+        iov_base: part.as_ptr().cast_mut().cast(),
+        iov_len: part.len(),
+    });
     // SAFETY: a header of zeroes is a valid one: no name, no parts, no control messages.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_name = (&raw mut name).cast();
     header.msg_namelen = name_len;
-    header.msg_iov = &raw mut part;
-    header.msg_iovlen = 1;
+    header.msg_iov = parts.as_mut_ptr();
+    header.msg_iovlen = if data[1].is_empty() { 1 } else { 2 };
     if control_len > 0 {
         header.msg_control = control.0.as_mut_ptr().cast();
         header.msg_controllen = control_len as _;
@@ -270,8 +270,8 @@ mod tests {
             assert!(has_gso(a.as_fd()));
             let to = b.local_addr().unwrap();
             let data: Vec<u8> = (0..=254).cycle().take(2500).collect();
-            send(a.as_fd(), to, &data, 1000, 1).unwrap();
-            send(a.as_fd(), to, b"single", 0, 0).unwrap();
+            send(a.as_fd(), to, [&data, &[]], 1000, 1).unwrap();
+            send(a.as_fd(), to, [b"single", &[]], 0, 0).unwrap();
             let mut buf = vec![0; 70_000];
             let mut seen = Vec::new();
             while seen.len() < 2500 {
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_said_to_be_cut() {
         let (a, b) = pair(false);
-        send(a.as_fd(), b.local_addr().unwrap(), b"too long", 0, 0).unwrap();
+        send(a.as_fd(), b.local_addr().unwrap(), [b"too long", &[]], 0, 0).unwrap();
         let received = receive(b.as_fd(), &mut [0; 3]).unwrap();
         assert_eq!((received.len, received.is_cut), (3, true));
     }

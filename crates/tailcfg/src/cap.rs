@@ -34,6 +34,16 @@ pub const ONLY_TCP_443: &str = "only-tcp-443";
 pub const ONE_CGNAT: &str = "one-cgnat?v=true";
 /// Node: the guard of the carriers' address range is off.
 pub const DISABLE_LINUX_CGNAT_DROP_RULE: &str = "disable-linux-cgnat-drop-rule";
+/// Node: trains of datagrams are not asked for on receive.
+pub const DISABLE_UDP_GRO: &str = "disable-udp-gro";
+/// Node: datagrams are sent one by one.
+pub const DISABLE_UDP_GSO: &str = "disable-udp-gso";
+/// Node: the TUN device is given no super-packets of UDP.
+pub const DISABLE_TUN_UDP_GRO: &str = "disable-tun-udp-gro";
+/// Node: the TUN device is given no super-packets of TCP.
+pub const DISABLE_TUN_TCP_GRO: &str = "disable-tun-tcp-gro";
+/// Node: the last datagram of a train is shorter than the others.
+pub const NEVER_GSO_EQUAL_TAIL: &str = "never-gso-equal-tail";
 /// Node: the network's display name is the argument.
 pub const TAILNET_DISPLAY_NAME: &str = "tailnet-display-name";
 

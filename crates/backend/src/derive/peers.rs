@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use host::{Masquerade, PeerConfig};
+use host::{Avoid, Masquerade, PeerConfig};
 use ipn::Prefs;
 use ipnet::IpNet;
 use netmap::{ChunkMap, NetMap, Peer, Peers};
 use packet::PeerId;
 use packet::addr::is_tailscale_ip;
+use tailcfg::cap;
 
 use super::routes::Routes;
 use crate::PeersUpdate;
@@ -197,6 +198,17 @@ pub(crate) fn addresses(peer: &Peer) -> Vec<IpAddr> {
     let mut addresses: Vec<IpAddr> = peer.ips().collect();
     addresses.sort_by_key(IpAddr::is_ipv6);
     addresses
+}
+
+/// Offloads that control wants this node to do without, for its kernel may be wrong about them.
+pub(crate) fn avoid(self_node: &Peer) -> Avoid {
+    Avoid {
+        udp_gso: self_node.has_cap(cap::DISABLE_UDP_GSO),
+        udp_gro: self_node.has_cap(cap::DISABLE_UDP_GRO),
+        tun_tcp: self_node.has_cap(cap::DISABLE_TUN_TCP_GRO),
+        tun_udp: self_node.has_cap(cap::DISABLE_TUN_UDP_GRO),
+        equal_tail: self_node.has_cap(cap::NEVER_GSO_EQUAL_TAIL),
+    }
 }
 
 /// Whether there is any way to it.

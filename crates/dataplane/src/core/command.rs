@@ -97,6 +97,7 @@ impl Core {
         self.guard.peerapi_v4 = network.peerapi_port_v4;
         self.guard.peerapi_v6 = network.peerapi_port_v6;
         self.outdate_guard();
+        self.effects.push(Effect::Avoid(network.avoid));
         self.magic.set_derp_map(network.derp_map, self.clocks.now);
     }
 

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use host::{
-    Batch, Csum, Gso, GsoKind, Limits, Offload, Sent, Tun, TunQueue, TunRx, TunTx, Until, Waker,
+    Avoid, Batch, Csum, Gso, GsoKind, Limits, Offload, Sent, Tun, TunQueue, TunRx, TunTx, Until,
+    Waker,
 };
 use packet::offload::Splitter;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -176,6 +177,8 @@ impl Tun for Device {
 struct Takes {
     tcp: AtomicBool,
     udp: AtomicBool,
+    tcp_avoided: AtomicBool,
+    udp_avoided: AtomicBool,
 }
 
 impl Takes {
@@ -193,6 +196,8 @@ impl Takes {
         Self {
             tcp: AtomicBool::new(tcp && !is_disabled("TS_TUN_DISABLE_TCP_GRO")),
             udp: AtomicBool::new(udp && !is_disabled("TS_TUN_DISABLE_UDP_GRO")),
+            tcp_avoided: AtomicBool::new(false),
+            udp_avoided: AtomicBool::new(false),
         }
     }
 
@@ -393,9 +398,21 @@ impl TunQueue for Queue {
 
     fn takes(&self) -> Limits {
         Limits {
-            tcp: self.takes.tcp.load(Ordering::Relaxed),
-            udp: self.takes.udp.load(Ordering::Relaxed),
+            tcp: self.takes.tcp.load(Ordering::Relaxed)
+                && !self.takes.tcp_avoided.load(Ordering::Relaxed),
+            udp: self.takes.udp.load(Ordering::Relaxed)
+                && !self.takes.udp_avoided.load(Ordering::Relaxed),
         }
+    }
+
+    fn avoid(&self, avoid: Avoid) {
+        let Takes {
+            tcp_avoided,
+            udp_avoided,
+            ..
+        } = &self.takes;
+        tcp_avoided.store(avoid.tun_tcp, Ordering::Relaxed);
+        udp_avoided.store(avoid.tun_udp, Ordering::Relaxed);
     }
 
     fn waker(&self) -> Waker {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use host::{Batch, Sent, SocketId, UdpBinder, UdpRx, UdpSocket, UdpTx, Until, Waker};
+use host::{Avoid, Batch, Sent, SocketId, UdpBinder, UdpRx, UdpSocket, UdpTx, Until, Waker};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 
@@ -177,6 +177,10 @@ impl UdpSocket for PlainSocket {
         sent
     }
 
+    fn avoid(&self, avoid: Avoid) {
+        self.trains.avoid(&self.socket, avoid);
+    }
+
     fn waker(&self) -> Waker {
         let wake = Arc::clone(&self.wake);
         Waker::new(move || {
@@ -234,6 +238,69 @@ mod tests {
             }
         }
         assert_eq!(out, [&b"abc"[..], b"def", b"g"]);
+    }
+
+    /// What arrives of one train of three datagrams of three bytes.
+    #[cfg(target_os = "linux")]
+    fn arrives(avoid: Avoid) -> Vec<Vec<u8>> {
+        let [a, b] = [0, 0].map(|port| PlainBinder.bind(false, port).unwrap());
+        a.avoid(avoid);
+        b.avoid(avoid);
+        let to: SocketAddr = (Ipv4Addr::LOCALHOST, b.local_addr().unwrap().port()).into();
+        let (src, ecn) = (None, Ecn::default());
+        for data in [&b"abcdefghi"[..], b"end"] {
+            let stride = 3;
+            let train = UdpTx {
+                to,
+                src,
+                stride,
+                ecn,
+                data,
+            };
+            assert_eq!(a.send(&[train]).lost, Default::default());
+        }
+        let mut buf = vec![0; 3 * DATAGRAM_LEN];
+        let mut datagrams: Vec<Vec<u8>> = Vec::new();
+        while datagrams.last().is_none_or(|last| last != b"end") {
+            let mut batch = Vec::new();
+            b.recv(&mut buf, &mut batch, Until::Woken).unwrap();
+            assert!(!avoid.udp_gro || batch.iter().all(|rx| rx.len <= 3));
+            for rx in &batch {
+                let train = &buf[rx.off as usize..][..rx.len as usize];
+                datagrams.extend(train.chunks(rx.stride.into()).map(<[u8]>::to_vec));
+            }
+        }
+        datagrams
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_is_to_be_avoided_is_avoided() {
+        let plain = [&b"abc"[..], b"def", b"ghi", b"end"];
+        let none = Avoid::default();
+        let gso = Avoid {
+            udp_gso: true,
+            ..none
+        };
+        let gro = Avoid {
+            udp_gro: true,
+            ..none
+        };
+        for avoid in [none, gso, gro] {
+            assert_eq!(arrives(avoid), plain, "{avoid:?}");
+        }
+        let equal_tail = Avoid {
+            equal_tail: true,
+            ..none
+        };
+        let with_tail = [&b"abc"[..], b"def", b"ghi", &[7], b"end"];
+        assert_eq!(arrives(equal_tail), with_tail);
+        let without_trains = Avoid {
+            equal_tail: true,
+            udp_gso: true,
+            ..none
+        };
+        assert_eq!(arrives(without_trains), plain);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use host::{Ecn, Sent, UdpRx, UdpTx};
+use host::{Avoid, Ecn, Sent, UdpRx, UdpTx};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::count_loss;
@@ -15,6 +15,9 @@ impl Trains {
     pub(super) fn probe(_socket: &socket2::Socket, _v6: bool) -> Self {
         Self
     }
+
+    /// Nothing is used here.
+    pub(super) fn avoid(&self, _socket: &std::net::UdpSocket, _avoid: Avoid) {}
 
     pub(super) fn receive(
         &self,

@@ -1,11 +1,10 @@
 //! Linux: a train of datagrams in one call, both ways, where the kernel can; one by one where it cannot.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use host::{Ecn, Offload, Sent, UdpRx, UdpTx};
+use host::{Avoid, Ecn, Offload, Sent, UdpRx, UdpTx};
 use rustix::io::Errno;
 
 use super::count_loss;
@@ -18,8 +17,18 @@ const MAX_TRAIN: usize = 65_507;
 /// What is known of one socket.
 #[derive(Debug)]
 pub(super) struct Trains {
+    /// Whether the kernel can segment, as far as is known.
     gso: AtomicBool,
+    gso_avoided: AtomicBool,
+    /// Whether the last datagram of a train must be shorter than the others.
+    short_tail: AtomicBool,
+    /// Whether this kernel needs that, whoever asks for it.
+    needs_short_tail: bool,
+    can_gro: bool,
 }
+
+/// A tail that nobody takes for anything: too short for any message.
+const SHORT_TAIL: [u8; 1] = [7];
 
 /// `TS_DEBUG_DISABLE_UDP_GSO` and `TS_DEBUG_DISABLE_UDP_GRO`, as the originals have them.
 fn is_disabled(name: &str) -> bool {
@@ -42,18 +51,36 @@ impl Trains {
     pub(super) fn probe(socket: &socket2::Socket, v6: bool) -> Self {
         let fd = socket.as_fd();
         let release = rustix::system::uname();
-        let gso = !is_disabled("TS_DEBUG_DISABLE_UDP_GSO")
-            && !damages_trains(&release.release().to_string_lossy())
-            && sys::udp::has_gso(fd);
-        if !is_disabled("TS_DEBUG_DISABLE_UDP_GRO")
-            && let Err(error) = sys::udp::set_gro(fd, true)
-        {
-            tracing::debug!("magicsock: no trains of datagrams are received: {error}");
-        }
+        let needs_short_tail = damages_trains(&release.release().to_string_lossy());
+        let gso = !is_disabled("TS_DEBUG_DISABLE_UDP_GSO") && sys::udp::has_gso(fd);
+        let can_gro = !is_disabled("TS_DEBUG_DISABLE_UDP_GRO")
+            && match sys::udp::set_gro(fd, true) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::debug!("magicsock: no trains of datagrams are received: {error}");
+                    false
+                }
+            };
         // Without it, congestion on the way is noticed by losses only.
         let _ = sys::udp::tell_ecn(fd, v6);
         Self {
             gso: AtomicBool::new(gso),
+            gso_avoided: AtomicBool::new(false),
+            short_tail: AtomicBool::new(needs_short_tail),
+            needs_short_tail,
+            can_gro,
+        }
+    }
+
+    /// Says what not to use from now on.
+    pub(super) fn avoid(&self, socket: &std::net::UdpSocket, avoid: Avoid) {
+        self.gso_avoided.store(avoid.udp_gso, Ordering::Relaxed);
+        let short_tail = avoid.equal_tail || self.needs_short_tail;
+        self.short_tail.store(short_tail, Ordering::Relaxed);
+        if self.can_gro
+            && let Err(error) = sys::udp::set_gro(socket.as_fd(), !avoid.udp_gro)
+        {
+            tracing::info!("magicsock: the kernel does not change how it receives: {error}");
         }
     }
 
@@ -85,7 +112,8 @@ impl Trains {
         if train.data.len() <= stride {
             return one_by_one(socket, train, train.data, sent);
         }
-        let most = (MAX_TRAIN / stride).clamp(1, MAX_SEGMENTS) * stride;
+        // Room for a tail.
+        let most = ((MAX_TRAIN - 1) / stride).clamp(1, MAX_SEGMENTS - 1) * stride;
         for part in train.data.chunks(most) {
             self.send_part(socket, train, part, sent);
         }
@@ -98,10 +126,17 @@ impl Trains {
         part: &[u8],
         sent: &mut Sent,
     ) {
-        if !self.gso.load(Ordering::Relaxed) || part.len() <= usize::from(train.stride) {
+        let stride = usize::from(train.stride).max(1);
+        let gso = self.gso.load(Ordering::Relaxed) && !self.gso_avoided.load(Ordering::Relaxed);
+        if !gso || part.len() <= stride {
             return one_by_one(socket, train, part, sent);
         }
-        let outcome = send(socket, train.to, part, train.stride, train.ecn);
+        let is_equal = part.len().is_multiple_of(stride) && stride > SHORT_TAIL.len();
+        let tail: &[u8] = match is_equal && self.short_tail.load(Ordering::Relaxed) {
+            true => &SHORT_TAIL,
+            false => &[],
+        };
+        let outcome = send(socket, train, part, tail, train.stride);
         match outcome {
             Ok(()) => {}
             // EIO: the device does not sum; EINVAL: the kernel will not segment this.
@@ -122,7 +157,7 @@ impl Trains {
 
 fn one_by_one(socket: &std::net::UdpSocket, train: &UdpTx<'_>, part: &[u8], sent: &mut Sent) {
     for datagram in part.chunks(usize::from(train.stride).max(1)) {
-        if let Err(error) = send(socket, train.to, datagram, 0, train.ecn) {
+        if let Err(error) = send(socket, train, datagram, &[], 0) {
             count_loss(sent, &error, 1);
         }
     }
@@ -131,12 +166,12 @@ fn one_by_one(socket: &std::net::UdpSocket, train: &UdpTx<'_>, part: &[u8], sent
 /// An interrupted send is tried again; an ICMP error of an earlier one is reported here, and is not this one's.
 fn send(
     socket: &std::net::UdpSocket,
-    to: SocketAddr,
+    train: &UdpTx<'_>,
     data: &[u8],
+    tail: &[u8],
     stride: u16,
-    ecn: Ecn,
 ) -> io::Result<()> {
-    let once = || sys::udp::send(socket.as_fd(), to, data, stride, ecn.0);
+    let once = || sys::udp::send(socket.as_fd(), train.to, [data, tail], stride, train.ecn.0);
     match once() {
         Err(error) if is_one_of(&error, &[Errno::INTR, Errno::CONNREFUSED]) => once(),
         outcome => outcome,

@@ -200,6 +200,7 @@ impl World {
             firewall: self.firewall(node, &[FilterRule::allow_all()]),
             peerapi_port_v4: 0,
             peerapi_port_v6: 0,
+            avoid: host::Avoid::default(),
         }
     }
 
@@ -412,7 +413,10 @@ impl World {
                 self.push(self.now + DELAY * 4, Happens::Connected { node, link });
             }
             Effect::CloseLink { .. } => self.nodes[node].link = None,
-            Effect::NotePreferred { .. } | Effect::CheckLinks { .. } | Effect::Rebind => {}
+            Effect::NotePreferred { .. }
+            | Effect::CheckLinks { .. }
+            | Effect::Avoid(_)
+            | Effect::Rebind => {}
             Effect::ToHost(packets) => {
                 let packets = packets.packets().map(<[u8]>::to_vec);
                 self.nodes[node].to_host.extend(packets);
