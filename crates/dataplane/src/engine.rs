@@ -356,6 +356,7 @@ impl Shell {
                     key,
                     relays: self.config.relays.clone(),
                     mailbox: self.mailbox.clone(),
+                    metrics: self.config.metrics.clone(),
                     queue: Arc::new(SendQueue::new(home)),
                 };
                 self.links.insert(link, Link::start(config));
@@ -377,7 +378,7 @@ impl Shell {
             }
             Effect::Push { link, batch } => {
                 let dropped = match self.links.get(&link) {
-                    Some(link) => link.queue.push(batch),
+                    Some(link) => link.queue.push(batch, rt::now()),
                     None => batch.packets,
                 };
                 let outbound = &self.config.metrics.outbound;

@@ -1,8 +1,9 @@
 //! One link to one relay region: a task that connects, stays connected, and moves frames.
 //!
 //! The link knows frames, not peers. What it receives goes to the engine in batches, and it stops reading while the engine
-//! has too much of it; what the engine sends waits in a bounded queue, from which the oldest batch is dropped first.
+//! has too much of it; what is sent waits in a queue that is bounded in bytes and kept short ([`codel`]).
 
+mod codel;
 mod queue;
 mod run;
 

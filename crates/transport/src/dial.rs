@@ -325,9 +325,21 @@ impl Dialer {
         }
         let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
+        keep_unsent_short(&stream);
         Ok(stream)
     }
 }
+
+/// What waits is better kept where it can still be overtaken or dropped than in the kernel.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn keep_unsent_short(stream: &TcpStream) {
+    const UNSENT_MAX: u32 = 128 << 10;
+    // Without it, relayed packets wait longer.
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX);
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn keep_unsent_short(_stream: &TcpStream) {}
 
 #[cfg(unix)]
 fn mark(egress: &dyn Egress, socket: &TcpSocket, to: SocketAddr) -> io::Result<()> {

@@ -9,9 +9,12 @@ use host::Instant;
 use keys::NodePublic;
 use tokio::sync::Notify;
 
-/// As many batches wait as the originals let packets wait: what waits longer is better lost, since the peer's TCP slows
-/// down by losses only.
-pub(crate) const MAX_BATCHES: usize = 32;
+use super::codel::Codel;
+
+/// Bytes that wait at most: what a gigabit a second brings in 16 ms.
+pub(crate) const MAX_BYTES: usize = 2 << 20;
+/// The same while there is no connection: what waits longer is better lost, and the newest is what matters.
+pub(crate) const MAX_BYTES_UNCONNECTED: usize = 64 << 10;
 /// Bytes of a full batch, and about what is written at once.
 pub(crate) const BATCH_LEN: usize = 64 << 10;
 /// With this much waiting, whoever can make packets later should do so.
@@ -66,6 +69,18 @@ impl Batch {
         body - derp::KEY_LEN
     }
 
+    /// Cuts off the oldest packet; says how many that were.
+    fn drop_first(&mut self) -> u32 {
+        let Some(header) = self.frames.first_chunk::<{ derp::HEADER_LEN }>() else {
+            return 0;
+        };
+        let [_, len @ ..] = *header;
+        let len = derp::HEADER_LEN + u32::from_be_bytes(len) as usize;
+        self.frames.drain(..len.min(self.frames.len()));
+        self.packets = self.packets.saturating_sub(1);
+        1
+    }
+
     pub(crate) fn abandon(&mut self, frame: OpenFrame) {
         self.frames.truncate(frame.body_at - derp::HEADER_LEN);
     }
@@ -73,8 +88,10 @@ impl Batch {
 
 #[derive(Debug, Default)]
 struct State {
-    batches: VecDeque<Batch>,
+    /// Batches, and since when they wait.
+    batches: VecDeque<(Instant, Batch)>,
     bytes: usize,
+    codel: Codel,
     /// Frames about the connection itself; they go first.
     control: Vec<u8>,
     home: bool,
@@ -86,6 +103,34 @@ struct State {
     local: Option<IpAddr>,
     /// The machine has that address no more.
     address_gone: bool,
+}
+
+impl State {
+    /// Lets the oldest go until the rest fits; the newest stays in any case.
+    fn keep_within_bounds(&mut self) -> u32 {
+        let most = match self.moved {
+            Some(_) => MAX_BYTES,
+            None => MAX_BYTES_UNCONNECTED,
+        };
+        let mut dropped = 0;
+        while self.bytes > most && self.batches.len() > 1 {
+            let Some((_, oldest)) = self.batches.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.frames.len();
+            dropped += oldest.packets;
+        }
+        dropped
+    }
+}
+
+/// What came with what was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// The engine must be woken: it wanted to know when little waits.
+    pub(crate) drained: bool,
+    /// Packets that were dropped, for the queue stands.
+    pub(crate) dropped: u32,
 }
 
 /// What the reader of a connection must do about it.
@@ -151,18 +196,11 @@ impl SendQueue {
     }
 
     /// Puts a batch in; says how many packets were dropped for it.
-    pub(crate) fn push(&self, batch: Batch) -> u32 {
+    pub(crate) fn push(&self, batch: Batch, now: Instant) -> u32 {
         let mut state = self.lock();
-        let mut dropped = 0;
-        while state.batches.len() >= MAX_BATCHES {
-            let Some(oldest) = state.batches.pop_front() else {
-                break;
-            };
-            state.bytes -= oldest.frames.len();
-            dropped += oldest.packets;
-        }
         state.bytes += batch.frames.len();
-        state.batches.push_back(batch);
+        state.batches.push_back((now, batch));
+        let dropped = state.keep_within_bounds();
         drop(state);
         self.filled.notify_one();
         dropped
@@ -206,35 +244,41 @@ impl SendQueue {
         let mut state = self.lock();
         state.control.clear();
         state.moved = None;
+        state.codel = Codel::default();
     }
 
-    /// Waits until something waits, and appends to `out` as much as should be written at once. Says whether the engine
-    /// must be woken because the queue has drained.
-    pub(crate) async fn take(&self, out: &mut Vec<u8>) -> bool {
+    /// Waits until something waits, and appends to `out` as much as should be written at once.
+    pub(crate) async fn take(&self, out: &mut Vec<u8>) -> Taken {
         loop {
             let filled = self.filled.notified();
-            if let Some(drained) = self.try_take(out) {
-                return drained;
+            if let Some(taken) = self.try_take(out, rt::now()) {
+                return taken;
             }
             filled.await;
         }
     }
 
-    fn try_take(&self, out: &mut Vec<u8>) -> Option<bool> {
+    pub(crate) fn try_take(&self, out: &mut Vec<u8>, now: Instant) -> Option<Taken> {
         let mut state = self.lock();
         if state.batches.is_empty() && state.control.is_empty() {
+            state.codel.handle_empty(now);
             return None;
         }
-        state.moved = Some(rt::now());
+        state.moved = Some(now);
         out.append(&mut state.control);
-        while let Some(next) = state.batches.front() {
+        let mut dropped = 0;
+        while let Some((_, next)) = state.batches.front() {
             if !out.is_empty() && out.len() + next.frames.len() > BATCH_LEN {
                 break;
             }
-            let Some(mut batch) = state.batches.pop_front() else {
+            let Some((since, mut batch)) = state.batches.pop_front() else {
                 break;
             };
             state.bytes -= batch.frames.len();
+            let left = state.bytes + batch.frames.len();
+            if state.codel.handle_dequeue(since, left, now) {
+                dropped += batch.drop_first();
+            }
             if out.is_empty() {
                 std::mem::swap(out, &mut batch.frames);
             } else {
@@ -245,7 +289,7 @@ impl SendQueue {
         if drained {
             state.watched = false;
         }
-        Some(drained)
+        Some(Taken { drained, dropped })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

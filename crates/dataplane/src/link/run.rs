@@ -12,6 +12,7 @@ use derp::{
 use host::Instant;
 use keys::NodePrivate;
 use magicsock::LinkId;
+use metrics::{DropReason, UserMetrics};
 use rt::{Backoff, OsRng};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
@@ -48,6 +49,7 @@ pub(crate) struct LinkConfig {
     pub(crate) key: NodePrivate,
     pub(crate) relays: Arc<dyn Relays>,
     pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) metrics: Arc<UserMetrics>,
     pub(crate) queue: Arc<SendQueue>,
 }
 
@@ -317,9 +319,13 @@ impl Running {
             out.clear();
             // An idle link keeps no buffer.
             out.shrink_to(0);
-            let drained = self.config.queue.take(&mut out).await;
-            if drained {
+            let taken = self.config.queue.take(&mut out).await;
+            if taken.drained {
                 self.config.mailbox.post(|inbox| inbox.woken = true);
+            }
+            if taken.dropped > 0 {
+                let outbound = &self.config.metrics.outbound;
+                outbound.count_dropped(DropReason::Error, taken.dropped.into());
             }
             if let Some(limit) = &mut limit {
                 keep_within(limit, &mut out, rt::now());

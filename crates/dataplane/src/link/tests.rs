@@ -7,7 +7,7 @@ use host::Instant;
 use keys::NodePublic;
 use proptest::prelude::*;
 
-use super::queue::{BATCH_LEN, Check, MAX_BATCHES};
+use super::queue::{BATCH_LEN, Check, MAX_BYTES, MAX_BYTES_UNCONNECTED};
 use super::run::keep_within;
 use super::{Batch, SendQueue};
 
@@ -32,7 +32,7 @@ fn batch(to: u8, packet: &[u8]) -> Batch {
 fn take(queue: &SendQueue) -> Option<(Vec<u8>, bool)> {
     let mut out = Vec::new();
     match poll(queue.take(&mut out)) {
-        Poll::Ready(drained) => Some((out, drained)),
+        Poll::Ready(taken) => Some((out, taken.drained)),
         Poll::Pending => None,
     }
 }
@@ -51,21 +51,68 @@ fn frames_are_those_of_the_protocol() {
 
 #[test]
 fn the_oldest_goes_first_when_too_much_waits() {
-    let queue = SendQueue::new(false);
-    for n in 0..MAX_BATCHES {
-        assert_eq!(queue.push(batch(n as u8, b"x")), 0);
+    for (connected, most) in [(false, MAX_BYTES_UNCONNECTED), (true, MAX_BYTES)] {
+        let queue = SendQueue::new(false);
+        if connected {
+            assert!(poll(queue.connected(None)).is_ready());
+        }
+        let len = 8 << 10;
+        let frame = batch(0, &vec![0; len]).frames.len();
+        let fits = most / frame;
+        for n in 0..fits {
+            assert_eq!(queue.push(batch(n as u8, &vec![0; len]), rt::now()), 0);
+        }
+        assert_eq!(queue.push(batch(200, &vec![0; len]), rt::now()), 1);
+        let (out, _) = take(&queue).unwrap();
+        assert_eq!(&out[5..37], key(1).as_bytes(), "the first one was dropped");
     }
-    assert_eq!(queue.push(batch(200, b"x")), 1);
-    let (out, _) = take(&queue).unwrap();
-    assert_eq!(&out[5..37], key(1).as_bytes(), "the first one was dropped");
-    assert_eq!(&out[out.len() - 33..out.len() - 1], key(200).as_bytes());
-    assert!(take(&queue).is_none());
+    // However long it is, the newest stays.
+    let queue = SendQueue::new(false);
+    queue.push(batch(1, b"x"), rt::now());
+    assert_eq!(
+        queue.push(batch(2, &vec![0; MAX_BYTES_UNCONNECTED]), rt::now()),
+        1
+    );
+    assert_eq!(&take(&queue).unwrap().0[5..37], key(2).as_bytes());
+}
+
+#[test]
+fn a_queue_that_stands_loses_its_oldest_packets_one_at_a_time() {
+    let queue = SendQueue::new(false);
+    assert!(poll(queue.connected(None)).is_ready());
+    let start = Instant::ZERO + STALL * 1000;
+    let ms = Duration::from_millis(1);
+    let (mut dropped, mut taken) = (0, 0);
+    for at in 0..1000u32 {
+        let now = start + ms * at;
+        let mut batch = batch(1, &at.to_be_bytes());
+        for _ in 0..40 {
+            let frame = batch.begin(&key(2));
+            batch.frames.extend_from_slice(&[0; 1400]);
+            batch.finish(frame);
+        }
+        assert_eq!(queue.push(batch, now), 0);
+        // The link is 10 ms behind.
+        if at >= 10 {
+            let mut out = Vec::new();
+            let one = queue.try_take(&mut out, now).expect("something waits");
+            let was_first = out[37..41] == (at - 10).to_be_bytes();
+            assert_eq!(
+                one.dropped,
+                u32::from(!was_first),
+                "the oldest packet, and no other"
+            );
+            dropped += one.dropped;
+            taken += 1;
+        }
+    }
+    assert!(dropped > 5 && dropped < taken / 20, "{dropped} of {taken}");
 }
 
 #[test]
 fn control_frames_overtake_packets_and_die_with_the_connection() {
     let queue = SendQueue::new(false);
-    queue.push(batch(1, b"x"));
+    queue.push(batch(1, b"x"), rt::now());
     queue.set_home(true);
     queue.push_pong([9; 8]);
     let (out, _) = take(&queue).unwrap();
@@ -73,7 +120,7 @@ fn control_frames_overtake_packets_and_die_with_the_connection() {
     assert_eq!(out[6], derp::FrameType::PONG.0);
     assert_eq!(out[19], derp::FrameType::SEND_PACKET.0);
     queue.push_pong([9; 8]);
-    queue.push(batch(2, b"kept"));
+    queue.push(batch(2, b"kept"), rt::now());
     queue.disconnected();
     assert!(queue.home());
     let (out, _) = take(&queue).unwrap();
@@ -87,7 +134,7 @@ fn whoever_saw_congestion_hears_of_its_end() {
     let now = rt::now();
     assert!(!queue.is_congested(now, STALL));
     for _ in 0..4 {
-        queue.push(batch(1, &[0; BATCH_LEN - 64]));
+        queue.push(batch(1, &[0; BATCH_LEN - 64]), rt::now());
     }
     assert!(queue.is_congested(now, STALL));
     let stuck = now + STALL * 100;
@@ -101,7 +148,7 @@ fn whoever_saw_congestion_hears_of_its_end() {
     assert_eq!(drained, [false, false, true, false]);
     queue.disconnected();
     for _ in 0..8 {
-        queue.push(batch(1, &[0; BATCH_LEN - 64]));
+        queue.push(batch(1, &[0; BATCH_LEN - 64]), rt::now());
     }
     assert!(
         !queue.is_congested(rt::now(), STALL),
@@ -123,11 +170,12 @@ proptest! {
     #[test]
     fn frames_stay_whole_and_in_order(lens in proptest::collection::vec(0usize..40_000, 1..30)) {
         let queue = SendQueue::new(false);
+        prop_assert!(poll(queue.connected(None)).is_ready());
         let mut want = Vec::new();
         for len in &lens {
             let batch = batch(3, &vec![*len as u8; *len]);
             want.extend_from_slice(&batch.frames);
-            prop_assert_eq!(queue.push(batch), 0);
+            prop_assert_eq!(queue.push(batch, rt::now()), 0);
         }
         let mut got = Vec::new();
         while let Some((out, _)) = take(&queue) {

@@ -351,7 +351,7 @@ impl Transmitter {
         self.last_batch_len = batch.frames.len();
         let packets = batch.packets;
         let dropped = match self.shared.links.load().get(&link) {
-            Some(queue) => queue.push(batch),
+            Some(queue) => queue.push(batch, rt::now()),
             None => packets,
         };
         if dropped > 0 {
