@@ -1,4 +1,5 @@
-//! Tasks for developers: `cargo xtask tidy` checks the structure, `cargo xtask matrix` compares
+//! Tasks for developers: `cargo xtask tidy` checks the structure, `cargo xtask loom` tries all orders in which threads can run,
+//! `cargo xtask matrix` compares
 //! command lines and daemons with the originals, `cargo lab` starts a tailnet on this machine,
 //! `cargo xtask chaos` kills its programs, `cargo xtask interop` mixes nodes with the originals behind NATs,
 //! `cargo xtask bench` measures beside other programs.
@@ -20,11 +21,12 @@ fn main() -> ExitCode {
         Some((task, rest)) if task == "bench" && rest == ["micro"] => micro::stages(),
         Some((task, rest)) if task == "bench" && rest == ["tax"] => micro::tax(),
         Some((task, rest)) if task == "bench" => lab::bench(rest),
+        Some((task, [])) if task == "loom" => micro::loom(),
         Some((task, [])) if task == "matrix" => matrix::run(),
         Some((task, [])) if task == "tidy" => tidy::run(&root()),
         _ => {
             eprintln!(
-                "usage: cargo xtask tidy\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask bench net|flood|soak [--help | options]\n       cargo xtask bench micro|tax"
+                "usage: cargo xtask tidy\n       cargo xtask loom\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask bench net|flood|soak [--help | options]\n       cargo xtask bench micro|tax"
             );
             ExitCode::from(2)
         }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench micro` and `cargo xtask bench tax`: the data plane's stages, measured inside one process.
+//! `cargo xtask bench micro` and `cargo xtask bench tax`: the data plane's stages, measured inside one process. And `cargo xtask loom`.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -8,6 +8,30 @@ use anyhow::{Context as _, Result, bail, ensure};
 /// Times of each stage, beside a bare seal.
 pub(crate) fn stages() -> ExitCode {
     end(run_stages())
+}
+
+/// Tries every order in which threads can move jobs. What is built for that is built apart: a model stands in for the library's locks.
+pub(crate) fn loom() -> ExitCode {
+    end(run_loom())
+}
+
+fn run_loom() -> Result<()> {
+    let status = command(&cargo_path())
+        .args([
+            "test",
+            "--release",
+            "--package",
+            "tickets",
+            "--test",
+            "loom",
+            "--target-dir",
+        ])
+        .arg(crate::target_dir().join("loom"))
+        .env("RUSTFLAGS", "--cfg loom")
+        .status()
+        .context("start cargo")?;
+    ensure!(status.success(), "an order was found that should not be");
+    Ok(())
 }
 
 fn run_stages() -> Result<()> {
