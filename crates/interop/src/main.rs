@@ -6,6 +6,7 @@
 
 mod bench;
 mod flood;
+mod model;
 mod node;
 mod paths;
 mod recovery;
@@ -34,6 +35,8 @@ enum Task {
     Flood(flood::Options),
     /// A long run of load, rekeys, path changes and peers that come and go
     Soak(soak::Options),
+    /// What more cores would give, by a model
+    Model(model::Options),
     /// How fast, and for how much of the processor, beside other programs
     Bench(bench::Options),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Recovery(options) => recovery::run(&options),
         Task::Flood(options) => flood::run(&options),
         Task::Soak(options) => soak::run(&options),
+        Task::Model(options) => model::run(&options),
         Task::Bench(options) => bench::run(&options),
     };
     match outcome {
