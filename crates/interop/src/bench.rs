@@ -82,6 +82,12 @@ pub(crate) struct Options {
     /// How packets get from daemon to daemon
     #[arg(long, default_value = "direct")]
     path: Route,
+    /// Peers that each node knows beside the other, and hears nothing of
+    #[arg(long, default_value_t = 0)]
+    strangers: u32,
+    /// Connections through the proxy that are open and idle (userspace mode)
+    #[arg(long, default_value_t = 0)]
+    idle: usize,
     /// Write the rows to this file as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -162,8 +168,15 @@ fn check(options: &Options, kinds: &[Kind]) -> Result<()> {
         );
     }
     let only_tailnets = options.mode == Mode::Userspace || options.path == Route::Relayed;
+    ensure!(
+        options.idle == 0 || options.mode == Mode::Userspace,
+        "--idle is about the proxy: it needs --mode userspace"
+    );
     for kind in kinds {
         kind.check()?;
+        if options.strangers > 0 && !kind.is_tailnet() {
+            bail!("{} hears of its peers from nobody", kind.name());
+        }
         if only_tailnets && !kind.is_tailnet() {
             bail!("{} has neither relays nor a stack of its own", kind.name());
         }

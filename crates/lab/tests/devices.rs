@@ -8,12 +8,14 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use os::netlink::route::remove_link;
+use os::netlink::route::{remove_link, set_link_up};
 use os::netlink::{Netlink, Protocol};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -209,6 +211,73 @@ fn rules_come_back_a_lost_device_ends_the_daemon_and_nothing_is_left() {
     assert!(daemons.iter().all(|daemon| !is_alive(*daemon)));
     let directory = std::env::temp_dir().join(format!("tailnet-lab-{}", lab.0.id()));
     assert!(!directory.exists());
+}
+
+/// Runs `f` inside a process's network.
+fn inside<R: Send>(pid: Pid, f: impl FnOnce() -> R + Send) -> R {
+    with_netlink_of(pid, |_| f())
+}
+
+/// The IPv4 address that a node has in the tailnet.
+fn tailnet_address(pid: Pid) -> IpAddr {
+    with_netlink_of(pid, |kernel| {
+        let device = kernel.link_named("tailscale0").unwrap().unwrap();
+        let addresses = kernel.addresses().unwrap();
+        let own = addresses
+            .iter()
+            .find(|address| address.link == device.index && address.net.addr().is_ipv4());
+        own.unwrap().net.addr()
+    })
+}
+
+#[test]
+fn a_device_that_goes_down_under_load_carries_again_when_it_is_up() {
+    let test = "a_device_that_goes_down_under_load_carries_again_when_it_is_up";
+    let Some(command) = lab(test, &["--nat", "none"]) else {
+        return;
+    };
+    let lab = Playground::start(command);
+    let daemons = lab.daemons();
+    let target = tailnet_address(daemons[1]);
+    let inbound = inside(daemons[1], || UdpSocket::bind((target, 0)).unwrap());
+    inbound.set_nonblocking(true).unwrap();
+    let to = SocketAddr::new(target, inbound.local_addr().unwrap().port());
+    let outbound = inside(daemons[0], || UdpSocket::bind("0.0.0.0:0").unwrap());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                // There is no route while the device is down.
+                for _ in 0..50 {
+                    let _ = outbound.send_to(&[7; 1200], to);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let arrives = || {
+            let mut buffer = [0; 1500];
+            // What has arrived before does not count.
+            while inbound.recv(&mut buffer).is_ok() {}
+            wait_until("nothing arrives any more", || {
+                inbound.recv(&mut buffer).is_ok()
+            });
+        };
+        arrives();
+        for round in 0..6 {
+            let victim = daemons[round % 2];
+            for up in [false, true] {
+                with_netlink_of(victim, |kernel| {
+                    let device = kernel.link_named("tailscale0").unwrap().unwrap();
+                    kernel.request(set_link_up(device.index, up)).unwrap();
+                });
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            arrives();
+        }
+        stop.store(true, Ordering::Relaxed);
+        load.join().unwrap();
+    });
+    assert!(daemons.iter().all(|daemon| is_alive(*daemon)));
 }
 
 #[test]

@@ -199,6 +199,7 @@ pub(super) fn through_proxy(pair: &Pair, options: &Options) -> Result<Figures> {
     let received = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let proxy = pair.proxy()?;
+    let idle = open_idle(pair, proxy, options.idle)?;
     let (bytes, used) = std::thread::scope(|scope| -> Result<(u64, f64)> {
         let (received, stop) = (&received, &stop);
         scope.spawn(move || swallow(&listener, received));
@@ -225,12 +226,27 @@ pub(super) fn through_proxy(pair: &Pair, options: &Options) -> Result<Figures> {
         Ok((bytes, used))
     })?;
     ensure!(bytes > 0, "nothing arrived");
+    drop(idle);
     Ok(Figures {
         gbps: Some(bytes as f64 * 8.0 / 1e9 / f64::from(options.seconds)),
         cpu_s_per_gb: Some(used / (bytes as f64 / 1e9)),
         memory: memory(pair),
         ..Figures::default()
     })
+}
+
+/// Connections through the proxy over which nothing goes: both ends of each.
+fn open_idle(pair: &Pair, proxy: SocketAddr, count: usize) -> Result<Vec<[TcpStream; 2]>> {
+    let listener = pair
+        .space(1)
+        .run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))??;
+    let port = listener.local_addr()?.port();
+    let open = |_| -> Result<[TcpStream; 2]> {
+        let near = pair.space(0).run(|| socks(proxy, pair.target, port))??;
+        let (far, _) = listener.accept()?;
+        Ok([near, far])
+    };
+    (0..count).map(open).collect()
 }
 
 fn swallow(listener: &TcpListener, received: &AtomicU64) {

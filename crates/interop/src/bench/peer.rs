@@ -210,6 +210,10 @@ impl Pair {
         let env = [("TS_DEBUG_MTU".to_owned(), options.mtu.to_string())];
         let mut start = |name| Node::start_with(&mut tailnet, whose, nat, name, flags, &env);
         let nodes = [start("bench1")?, start("bench2")?];
+        if options.strangers > 0 {
+            let count = options.strangers;
+            tailnet.with_admin(async |admin| admin.add_nodes(count).await)?;
+        }
         let addresses = [nodes[0].address()?, nodes[1].address()?];
         nodes[0].until_knows(addresses[1])?;
         nodes[1].until_knows(addresses[0])?;
