@@ -40,6 +40,8 @@ pub struct EngineConfig {
     pub udp: Arc<dyn UdpBinder>,
     /// Which UDP port is preferred; 0 for any.
     pub port: u16,
+    /// How many threads take datagrams of each address family; the device has as many queues.
+    pub workers: usize,
     /// Whether everything must go by relays (`TS_DEBUG_ALWAYS_USE_DERP`): then there are no UDP sockets.
     pub relay_only: bool,
     /// Reaches the relays.
@@ -92,30 +94,27 @@ impl Engine {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let shared = core.shared().clone();
         let metrics = config.metrics.clone();
-        let mut queue = None;
+        let make_transmitter = |number| {
+            let (shared, mailbox) = (shared.clone(), mailbox.clone());
+            Transmitter::new(number, shared, mailbox, metrics.clone())
+        };
         let device = match tun {
-            Some(mut tun) => {
-                let opened = Device::queue_of(&mut *tun)?;
-                queue = Some(opened.clone());
-                let (shared, mailbox, metrics) = (shared.clone(), mailbox.clone(), metrics.clone());
-                let transmitter = Transmitter::new(shared, mailbox, metrics);
-                Some(Device::start(tun, opened, transmitter)?)
-            }
+            Some(tun) => Some(Device::start(tun, &make_transmitter)?),
             None => None,
         };
-        core.use_sender(Transmitter::new(
-            shared.clone(),
-            mailbox.clone(),
-            metrics.clone(),
-        ));
+        core.use_sender(make_transmitter(0));
         let make_receiver = {
-            let (shared, mailbox) = (shared.clone(), mailbox.clone());
-            move |udp, stop| {
+            let (shared, mailbox, metrics) = (shared.clone(), mailbox.clone(), metrics.clone());
+            let queues: Vec<_> = device.as_ref().map_or_else(Vec::new, Device::queues);
+            move |number: usize, udp, stop| {
                 let (shared, mailbox) = (shared.clone(), mailbox.clone());
-                Receiver::new(shared, udp, queue.clone(), mailbox, metrics.clone(), stop)
+                let queue = queues.get(number % queues.len().max(1)).cloned();
+                Receiver::new(shared, udp, queue, mailbox, metrics.clone(), stop)
             }
         };
-        let sockets = Sockets::new(config.udp.clone(), config.port, Box::new(make_receiver));
+        let receivers = Box::new(make_receiver);
+        let count = config.workers.max(1);
+        let sockets = Sockets::new(config.udp.clone(), config.port, count, receivers);
         let shell = Shell {
             core,
             shared,
@@ -385,7 +384,7 @@ impl Shell {
                 outbound.count_dropped(DropReason::Error, u64::from(dropped));
             }
             Effect::Send(mut outgoing) => {
-                let flushed = self.shared.sockets.load().send(&mut outgoing);
+                let flushed = self.shared.sockets.load().send(0, &mut outgoing);
                 let outbound = &self.config.metrics.outbound;
                 outbound.count_dropped(DropReason::Error, flushed.lost);
                 if let Some(addr) = flushed.unreachable {

@@ -56,9 +56,9 @@ struct Bound {
 }
 
 impl Bound {
-    fn start(udp: Arc<dyn UdpSocket>, make: &MakeReceiver) -> io::Result<Self> {
+    fn start(number: usize, udp: Arc<dyn UdpSocket>, make: &MakeReceiver) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut receiver = make(udp.clone(), stop.clone());
+        let mut receiver = make(number, udp.clone(), stop.clone());
         let worker = std::thread::Builder::new()
             .name("udp worker".to_owned())
             .spawn(move || receiver.run())?;
@@ -92,9 +92,9 @@ impl Drop for Bound {
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 const MAX_LOOKS: usize = 100;
 
-/// Makes the worker of a socket.
+/// Makes the worker of a socket; the number says which of its family's.
 pub(crate) type MakeReceiver =
-    dyn Fn(Arc<dyn UdpSocket>, Arc<AtomicBool>) -> Receiver + Send + Sync;
+    dyn Fn(usize, Arc<dyn UdpSocket>, Arc<AtomicBool>) -> Receiver + Send + Sync;
 
 /// Datagrams to be sent, one behind the other. Its memory is kept from one time to the next.
 #[derive(Debug, Default)]
@@ -207,10 +207,12 @@ impl Outgoing {
 pub(crate) struct Sockets {
     binder: Arc<dyn UdpBinder>,
     wanted: u16,
+    /// Sockets of each family: as many as there are threads for them.
+    count: usize,
     receiver: Box<MakeReceiver>,
     avoid: Avoid,
-    v4: Option<Bound>,
-    v6: Option<Bound>,
+    v4: Vec<Bound>,
+    v6: Vec<Bound>,
 }
 
 impl Sockets {
@@ -218,15 +220,17 @@ impl Sockets {
     pub(crate) fn new(
         binder: Arc<dyn UdpBinder>,
         wanted: u16,
+        count: usize,
         receiver: Box<MakeReceiver>,
     ) -> Self {
         Self {
             binder,
             wanted,
+            count,
             receiver,
             avoid: Avoid::default(),
-            v4: None,
-            v6: None,
+            v4: Vec::new(),
+            v6: Vec::new(),
         }
     }
 
@@ -234,8 +238,8 @@ impl Sockets {
     /// without.
     pub(crate) fn bind(&mut self) -> BoundPorts {
         let before = self.ports();
-        self.v4 = None;
-        self.v6 = None;
+        self.v4.clear();
+        self.v6.clear();
         self.v4 = self.open(false, [Some(self.wanted), before.v4]);
         // Both families on one port, as peers guess the one from the other.
         let v4_port = self.ports().v4;
@@ -247,8 +251,8 @@ impl Sockets {
     }
 
     pub(crate) fn ports(&self) -> BoundPorts {
-        let port = |bound: &Option<Bound>| {
-            let addr = bound.as_ref()?.udp.local_addr();
+        let port = |group: &[Bound]| {
+            let addr = group.first()?.udp.local_addr();
             addr.ok().map(|addr| addr.port())
         };
         BoundPorts {
@@ -258,16 +262,13 @@ impl Sockets {
         }
     }
 
-    fn open(&self, v6: bool, ports: [Option<u16>; 2]) -> Option<Bound> {
+    fn open(&self, v6: bool, ports: [Option<u16>; 2]) -> Vec<Bound> {
         let mut last = None;
         let wanted = ports.into_iter().flatten().filter(|port| *port != 0);
         for port in wanted.chain([0]) {
-            let bound = self.binder.bind(v6, port);
-            if let Ok(udp) = &bound {
-                udp.avoid(self.avoid);
-            }
-            match bound.and_then(|udp| Bound::start(udp, &*self.receiver)) {
-                Ok(bound) => return Some(bound),
+            let group = self.binder.bind_group(v6, port, self.count);
+            match group.and_then(|group| self.start(group)) {
+                Ok(group) => return group,
                 Err(error) => last = Some((port, error)),
             }
         }
@@ -275,20 +276,28 @@ impl Sockets {
             let family = if v6 { "IPv6" } else { "IPv4" };
             tracing::info!("magicsock: no {family} UDP socket on port {port}: {error}");
         }
-        None
+        Vec::new()
+    }
+
+    fn start(&self, group: Vec<Arc<dyn UdpSocket>>) -> io::Result<Vec<Bound>> {
+        let start = |(number, udp): (usize, Arc<dyn UdpSocket>)| {
+            udp.avoid(self.avoid);
+            Bound::start(number, udp, &*self.receiver)
+        };
+        group.into_iter().enumerate().map(start).collect()
     }
 
     /// What no socket is to use from now on.
     pub(crate) fn avoid(&mut self, avoid: Avoid) {
         self.avoid = avoid;
-        for bound in [&self.v4, &self.v6].into_iter().flatten() {
+        for bound in self.v4.iter().chain(&self.v6) {
             bound.udp.avoid(avoid);
         }
     }
 
     /// The sockets, for those that only send.
     pub(crate) fn pair(&self) -> SocketPair {
-        let udp = |bound: &Option<Bound>| bound.as_ref().map(|bound| bound.udp.clone());
+        let udp = |group: &[Bound]| group.iter().map(|bound| bound.udp.clone()).collect();
         SocketPair {
             v4: udp(&self.v4),
             v6: udp(&self.v6),
@@ -299,16 +308,16 @@ impl Sockets {
     pub(crate) fn send_one(&self, to: SocketAddr, datagram: &[u8]) -> bool {
         let mut outgoing = Outgoing::default();
         outgoing.push(to, datagram);
-        let socket = if to.is_ipv6() { &self.v6 } else { &self.v4 };
-        socket.is_some() && self.pair().send(&mut outgoing).unreachable.is_none()
+        let group = if to.is_ipv6() { &self.v6 } else { &self.v4 };
+        !group.is_empty() && self.pair().send(0, &mut outgoing).unreachable.is_none()
     }
 }
 
 /// The sockets, as those see them that only send.
 #[derive(Clone, Default)]
 pub(crate) struct SocketPair {
-    v4: Option<Arc<dyn UdpSocket>>,
-    v6: Option<Arc<dyn UdpSocket>>,
+    v4: Vec<Arc<dyn UdpSocket>>,
+    v6: Vec<Arc<dyn UdpSocket>>,
 }
 
 /// Trains that are handed to a socket at once.
@@ -319,13 +328,13 @@ impl SocketPair {
     #[cfg(test)]
     pub(crate) fn of(v4: Arc<dyn UdpSocket>) -> Self {
         Self {
-            v4: Some(v4),
-            v6: None,
+            v4: vec![v4],
+            v6: Vec::new(),
         }
     }
 
-    /// Sends all. Gives an address to which there is no way, if there was one.
-    pub(crate) fn send(&self, outgoing: &mut Outgoing) -> Flushed {
+    /// Sends all, by the sockets of this number. Gives an address to which there is no way, if there was one.
+    pub(crate) fn send(&self, number: usize, outgoing: &mut Outgoing) -> Flushed {
         outgoing.seal();
         let outgoing = &*outgoing;
         let mut flushed = Flushed::default();
@@ -334,7 +343,8 @@ impl SocketPair {
             .chunk_by(|a, b| a.to.is_ipv6() == b.to.is_ipv6())
         {
             let is_v6 = trains.first().is_some_and(|train| train.to.is_ipv6());
-            let Some(socket) = (if is_v6 { &self.v6 } else { &self.v4 }) else {
+            let group = if is_v6 { &self.v6 } else { &self.v4 };
+            let Some(socket) = group.iter().cycle().nth(number % group.len().max(1)) else {
                 flushed.lost += trains.iter().map(Train::datagrams).sum::<u64>();
                 continue;
             };

@@ -78,42 +78,49 @@ impl ToHost {
     }
 }
 
-/// A device in use. Dropping it ends the worker; the device goes when its maker lets go of it too.
+/// A device in use: each of its queues has a worker. Dropping it ends them; the device goes when its maker lets go of it too.
 pub(crate) struct Device {
-    queue: Arc<dyn TunQueue>,
+    queues: Vec<Arc<dyn TunQueue>>,
     stop: Arc<AtomicBool>,
-    worker: Option<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
     _tun: Box<dyn Tun>,
 }
 
 impl Device {
-    /// Takes the queue on which packets go to and come from the host.
-    pub(crate) fn queue_of(tun: &mut dyn Tun) -> io::Result<Arc<dyn TunQueue>> {
-        let queue = tun.queues().into_iter().next();
-        queue.ok_or_else(|| io::Error::other("the TUN device has no queue"))
+    /// Starts the workers.
+    pub(crate) fn start(
+        mut tun: Box<dyn Tun>,
+        make: &dyn Fn(usize) -> Transmitter,
+    ) -> io::Result<Self> {
+        let queues = tun.queues();
+        if queues.is_empty() {
+            return Err(io::Error::other("the TUN device has no queue"));
+        }
+        let mut device = Self {
+            queues: queues.clone(),
+            stop: Arc::new(AtomicBool::new(false)),
+            workers: Vec::new(),
+            _tun: tun,
+        };
+        for (number, queue) in queues.into_iter().enumerate() {
+            let (mut transmitter, stopped) = (make(number), Arc::clone(&device.stop));
+            let worker = std::thread::Builder::new()
+                .name("tun worker".to_owned())
+                .spawn(move || transmitter.run(&*queue, &stopped))?;
+            device.workers.push(worker);
+        }
+        Ok(device)
     }
 
-    /// Starts the worker.
-    pub(crate) fn start(
-        tun: Box<dyn Tun>,
-        queue: Arc<dyn TunQueue>,
-        mut transmitter: Transmitter,
-    ) -> io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (reading, stopped) = (Arc::clone(&queue), Arc::clone(&stop));
-        let worker = std::thread::Builder::new()
-            .name("tun worker".to_owned())
-            .spawn(move || transmitter.run(&*reading, &stopped))?;
-        Ok(Self {
-            queue,
-            stop,
-            worker: Some(worker),
-            _tun: tun,
-        })
+    /// Its queues.
+    pub(crate) fn queues(&self) -> Vec<Arc<dyn TunQueue>> {
+        self.queues.clone()
     }
 
     pub(crate) fn avoid(&self, avoid: Avoid) {
-        self.queue.avoid(avoid);
+        for queue in &self.queues {
+            queue.avoid(avoid);
+        }
     }
 
     /// Gives the host its packets; says how many were lost.
@@ -130,7 +137,10 @@ impl Device {
                 iov,
             })
             .collect();
-        let lost = self.queue.send(&batch).lost;
+        let Some(queue) = self.queues.first() else {
+            return batch.len() as u64;
+        };
+        let lost = queue.send(&batch).lost;
         u64::from(lost.too_big + lost.no_buffer + lost.unreachable + lost.other)
     }
 }
@@ -138,8 +148,10 @@ impl Device {
 impl Drop for Device {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        self.queue.waker().wake();
-        if let Some(worker) = self.worker.take() {
+        for queue in &self.queues {
+            queue.waker().wake();
+        }
+        for worker in self.workers.drain(..) {
             // A worker that panicked has ended too.
             let _ = worker.join();
         }

@@ -96,6 +96,7 @@ impl Joined {
             tun: None,
             udp: Arc::new(os::udp::PlainBinder),
             port: 0,
+            workers: 1,
             relay_only: true,
             relays: Arc::new(RelayDialer::new(dialer.clone(), DerpDialOptions::default())),
             metrics: Arc::new(UserMetrics::default()),

@@ -195,6 +195,12 @@ pub struct SocketId(pub u64);
 pub trait UdpBinder: Send + Sync {
     /// Binds to `port` of all addresses of one family; 0 lets the machine choose.
     fn bind(&self, v6: bool, port: u16) -> io::Result<Arc<dyn UdpSocket>>;
+    /// Binds up to `count` sockets to one port, each for a thread of its own: what one sender sends always comes to the same
+    /// one. Fewer where the machine has no such thing.
+    fn bind_group(&self, v6: bool, port: u16, count: usize) -> io::Result<Vec<Arc<dyn UdpSocket>>> {
+        let _ = count;
+        Ok(vec![self.bind(v6, port)?])
+    }
 }
 
 /// One UDP socket.

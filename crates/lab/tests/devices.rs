@@ -7,8 +7,8 @@
 #![expect(clippy::disallowed_methods, reason = "running the lab is the test")]
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -233,9 +233,11 @@ fn tailnet_address(pid: Pid) -> IpAddr {
 #[test]
 fn a_device_that_goes_down_under_load_carries_again_when_it_is_up() {
     let test = "a_device_that_goes_down_under_load_carries_again_when_it_is_up";
-    let Some(command) = lab(test, &["--nat", "none"]) else {
+    let Some(mut command) = lab(test, &["--nat", "none"]) else {
         return;
     };
+    // With queues and sockets for more cores than there may be.
+    command.env("TS_WORKERS", "4");
     let lab = Playground::start(command);
     let daemons = lab.daemons();
     let target = tailnet_address(daemons[1]);
@@ -278,6 +280,55 @@ fn a_device_that_goes_down_under_load_carries_again_when_it_is_up() {
         load.join().unwrap();
     });
     assert!(daemons.iter().all(|daemon| is_alive(*daemon)));
+    for daemon in daemons {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.as_raw_nonzero())).unwrap();
+        let names =
+            threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")));
+        let names: Vec<String> = names.map(Result::unwrap).collect();
+        let count = |name: &str| names.iter().filter(|other| other.trim() == name).count();
+        assert_eq!(
+            (count("tun worker"), count("udp worker")),
+            (4, 8),
+            "{names:?}"
+        );
+    }
+}
+
+/// Many connections at once through many queues: each is whole.
+#[test]
+fn many_queues_carry_many_connections() {
+    let Some(mut command) = lab("many_queues_carry_many_connections", &["--nat", "none"]) else {
+        return;
+    };
+    command.env("TS_WORKERS", "4");
+    let lab = Playground::start(command);
+    let daemons = lab.daemons();
+    let target = tailnet_address(daemons[1]);
+    let listener = inside(daemons[1], || TcpListener::bind((target, 0)).unwrap());
+    let to = listener.local_addr().unwrap();
+    let block: Vec<u8> = (0..1_000_000u32)
+        .map(|at| (at * 7 + at / 255) as u8)
+        .collect();
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            let mut out = inside(daemons[0], || TcpStream::connect(to).unwrap());
+            let (mut inn, _) = listener.accept().unwrap();
+            let block = &block;
+            scope.spawn(move || {
+                out.write_all(block).unwrap();
+                out.shutdown(Shutdown::Write).unwrap();
+                let mut back = Vec::new();
+                out.read_to_end(&mut back).unwrap();
+                assert!(back == block[..1000]);
+            });
+            scope.spawn(move || {
+                let mut all = Vec::new();
+                inn.read_to_end(&mut all).unwrap();
+                assert!(all == *block);
+                inn.write_all(&all[..1000]).unwrap();
+            });
+        }
+    });
 }
 
 #[test]

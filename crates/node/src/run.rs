@@ -56,6 +56,8 @@ pub struct HostParts {
     pub egress: Option<Arc<dyn Egress>>,
     /// Makes UDP sockets.
     pub udp: Arc<dyn UdpBinder>,
+    /// How many threads take datagrams of each address family.
+    pub workers: usize,
     /// Watches the machine's links.
     pub links: Box<dyn LinkMonitor>,
     /// The machine's routing.
@@ -186,6 +188,7 @@ impl Node {
             tun: host.tun,
             udp: host.udp,
             port,
+            workers: host.workers,
             relay_only: is_set("TS_DEBUG_ALWAYS_USE_DERP"),
             relays: Arc::new(RelayDialer::new(
                 Arc::clone(&dialer),

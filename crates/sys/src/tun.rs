@@ -15,6 +15,8 @@ const IFF_TUN: u16 = 0x0001;
 const IFF_VNET_HDR: u16 = 0x4000;
 /// No header of protocol information before each packet.
 const IFF_NO_PI: u16 = 0x1000;
+/// Each file that is attached is one of the device's queues.
+const IFF_MULTI_QUEUE: u16 = 0x0100;
 /// The room for a name, with a zero behind it.
 const NAME_LEN: usize = 16;
 
@@ -29,8 +31,9 @@ struct InterfaceRequest {
 /// Opens `/dev/net/tun` and attaches it to the device with this name, which is made if there is none; `%d` in the name
 /// stands for the first free number. Gives the device and its name. The device goes when the file is closed.
 ///
-/// With `vnet_header`, each packet in either direction has the 10 bytes of a `struct virtio_net_hdr` before it.
-pub fn open_tun(name: &str, vnet_header: bool) -> io::Result<(OwnedFd, String)> {
+/// With `vnet_header`, each packet in either direction has the 10 bytes of a `struct virtio_net_hdr` before it. With `many_queues` it
+/// can be opened more than once, for a queue each.
+pub fn open_tun(name: &str, vnet_header: bool, many_queues: bool) -> io::Result<(OwnedFd, String)> {
     if name.is_empty() || name.len() >= NAME_LEN || name.bytes().any(|byte| byte == 0) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -41,10 +44,10 @@ pub fn open_tun(name: &str, vnet_header: bool) -> io::Result<(OwnedFd, String)> 
     let device = open("/dev/net/tun", flags, Mode::empty())?;
     let mut request = InterfaceRequest {
         name: [0; NAME_LEN],
-        flags: match vnet_header {
-            true => IFF_TUN | IFF_NO_PI | IFF_VNET_HDR,
-            false => IFF_TUN | IFF_NO_PI,
-        },
+        flags: IFF_TUN
+            | IFF_NO_PI
+            | if vnet_header { IFF_VNET_HDR } else { 0 }
+            | if many_queues { IFF_MULTI_QUEUE } else { 0 },
         _rest: [0; 22],
     };
     request.name[..name.len()].copy_from_slice(name.as_bytes());
@@ -75,7 +78,7 @@ mod tests {
     #[test]
     fn names_that_the_kernel_cannot_hold_are_refused() {
         for name in ["", "sixteen-letters!", "a\0b"] {
-            let error = open_tun(name, false).unwrap_err();
+            let error = open_tun(name, false, false).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name:?}");
         }
     }

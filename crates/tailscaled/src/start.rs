@@ -121,7 +121,7 @@ fn try_network(name: &str, env: Env<'_>) -> Result<Network> {
         bail!("tap is not supported in this build");
     }
     let mtu = os::tun::mtu(env("TS_DEBUG_MTU").as_deref());
-    match os::tun::open(name, mtu) {
+    match os::tun::open_with_queues(name, mtu, workers(env)) {
         Ok(device) => Ok(Network::Device(device)),
         Err(error) => {
             for line in os::tun::diagnose(&error) {
@@ -130,6 +130,17 @@ fn try_network(name: &str, env: Env<'_>) -> Result<Network> {
             Err(error.into())
         }
     }
+}
+
+/// Threads for each direction: on few cores one does everything, and more would only wait for each other. `TS_WORKERS` says otherwise.
+fn workers(env: Env<'_>) -> usize {
+    const MOST: usize = 8;
+    const MOST_WANTED: usize = 64;
+    let wanted = env("TS_WORKERS").and_then(|text| text.parse().ok());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    wanted.map_or((cores / 2).clamp(1, MOST), |wanted: usize| {
+        wanted.clamp(1, MOST_WANTED)
+    })
 }
 
 /// Undoes what an earlier process has left behind. Nothing that fails here is an error of ours.
@@ -211,6 +222,7 @@ async fn serve(
     let host = node::HostParts {
         store,
         tun: parts.tun,
+        workers: workers(env),
         egress: parts.egress,
         udp: parts.udp,
         links: parts.links,

@@ -208,7 +208,7 @@ impl Side {
         );
         let device = Arc::new(Device::default());
         let made = Self {
-            transmitter: Transmitter::new(shared.clone(), mailbox.clone(), metrics.clone()),
+            transmitter: Transmitter::new(0, shared.clone(), mailbox.clone(), metrics.clone()),
             receiver: Receiver::new(
                 shared.clone(),
                 wire.clone(),

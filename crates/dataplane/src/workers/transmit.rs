@@ -31,6 +31,8 @@ const REMIND_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Transmitter {
+    /// Which of the sockets it sends by.
+    number: usize,
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
     metrics: Arc<UserMetrics>,
@@ -59,11 +61,13 @@ struct Known {
 
 impl Transmitter {
     pub(crate) fn new(
+        number: usize,
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
         metrics: Arc<UserMetrics>,
     ) -> Self {
         Self {
+            number,
             shared,
             mailbox,
             metrics,
@@ -326,7 +330,8 @@ impl Transmitter {
         if self.outgoing.is_empty() {
             return;
         }
-        let flushed = self.shared.sockets.load().send(&mut self.outgoing);
+        let sockets = self.shared.sockets.load();
+        let flushed = sockets.send(self.number, &mut self.outgoing);
         self.outgoing.clear();
         if flushed.lost > 0 {
             self.metrics

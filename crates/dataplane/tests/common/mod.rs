@@ -136,6 +136,7 @@ fn start() -> Node {
         tun: None,
         udp: Arc::new(os::udp::PlainBinder),
         port: 0,
+        workers: 1,
         relay_only: true,
         relays: Arc::new(relays),
         metrics: metrics.clone(),

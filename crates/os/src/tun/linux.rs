@@ -45,7 +45,7 @@ const DOWN_RETRY: Duration = Duration::from_millis(250);
 pub struct Device {
     name: String,
     mtu: u32,
-    queue: Arc<Queue>,
+    queues: Vec<Arc<Queue>>,
 }
 
 /// Why there is no device.
@@ -109,6 +109,11 @@ pub fn diagnose(error: &Error) -> Vec<String> {
 
 /// Opens the device `name`, or makes it.
 pub fn open(name: &str, mtu: u32) -> Result<Device, Error> {
+    open_with_queues(name, mtu, 1)
+}
+
+/// The same with this many queues: the kernel gives all packets of a flow to one of them.
+pub fn open_with_queues(name: &str, mtu: u32, queues: usize) -> Result<Device, Error> {
     let failed = |step| {
         move |error| Error {
             name: name.to_owned(),
@@ -116,21 +121,20 @@ pub fn open(name: &str, mtu: u32) -> Result<Device, Error> {
             error,
         }
     };
-    let (device, name) = sys::tun::open_tun(name, true).map_err(failed(""))?;
-    let takes = Takes::negotiate(&device);
+    let many = queues > 1;
+    let (device, name) = sys::tun::open_tun(name, true, many).map_err(failed(""))?;
+    let mut devices = vec![device];
+    for _ in 1..queues {
+        match sys::tun::open_tun(&name, true, many) {
+            Ok((device, _)) => devices.push(device),
+            // What there is works.
+            Err(error) => tracing::info!("tun: no more than {} queues: {error}", devices.len()),
+        }
+    }
+    let opened: io::Result<Vec<_>> = devices.into_iter().map(Queue::new).collect();
+    let queues = opened.map_err(failed("make a waker: "))?;
     shape(&name, mtu).map_err(failed("set the MTU: "))?;
-    let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
-        .map_err(|error| failed("make a waker: ")(error.into()))?;
-    Ok(Device {
-        name,
-        mtu,
-        queue: Arc::new(Queue {
-            device,
-            takes,
-            is_empty: AtomicBool::new(false),
-            wake: Arc::new(wake),
-        }),
-    })
+    Ok(Device { name, mtu, queues })
 }
 
 fn shape(name: &str, mtu: u32) -> io::Result<()> {
@@ -168,7 +172,7 @@ impl Tun for Device {
     }
 
     fn queues(&mut self) -> Vec<Arc<dyn TunQueue>> {
-        vec![self.queue.clone()]
+        self.queues.iter().map(|queue| queue.clone() as _).collect()
     }
 }
 
@@ -219,6 +223,16 @@ struct Queue {
 }
 
 impl Queue {
+    fn new(device: OwnedFd) -> io::Result<Arc<Self>> {
+        let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Arc::new(Self {
+            takes: Takes::negotiate(&device),
+            device,
+            is_empty: AtomicBool::new(false),
+            wake: Arc::new(wake),
+        }))
+    }
+
     /// Takes packets until there are no more, or `buf` could not hold another of any length.
     fn drain(&self, buf: &mut [u8], out: &mut Batch<TunRx>) -> io::Result<Drained> {
         let mut off = 0;

@@ -6,7 +6,7 @@ mod linux;
 mod vnet;
 
 #[cfg(target_os = "linux")]
-pub use linux::{Device, Error, diagnose, open};
+pub use linux::{Device, Error, diagnose, open, open_with_queues};
 
 /// The MTU if nothing else is asked for: what passes nearly everywhere inside of WireGuard.
 pub const DEFAULT_MTU: u32 = 1280;

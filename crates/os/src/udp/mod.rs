@@ -36,6 +36,45 @@ impl UdpBinder for PlainBinder {
     fn bind(&self, v6: bool, port: u16) -> io::Result<Arc<dyn UdpSocket>> {
         bind(v6, port, |_| Ok(()))
     }
+
+    fn bind_group(&self, v6: bool, port: u16, count: usize) -> io::Result<Group> {
+        bind_group(v6, port, count, |_| Ok(()))
+    }
+}
+
+/// Sockets on one port.
+type Group = Vec<Arc<dyn UdpSocket>>;
+
+/// The kernel gives each sender's datagrams to one of the sockets (`SO_REUSEPORT`), by its address and port.
+#[cfg(target_os = "linux")]
+fn bind_group(
+    v6: bool,
+    port: u16,
+    count: usize,
+    prepare: impl Fn(&socket2::Socket) -> io::Result<()>,
+) -> io::Result<Group> {
+    // Alone at first: another process's port must not be shared with it.
+    let first = bind(v6, port, &prepare)?;
+    if count <= 1 {
+        return Ok(vec![first]);
+    }
+    let port = first.local_addr()?.port();
+    drop(first);
+    let share = |socket: &socket2::Socket| {
+        socket.set_reuse_port(true)?;
+        prepare(socket)
+    };
+    (0..count).map(|_| bind(v6, port, share)).collect()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bind_group(
+    v6: bool,
+    port: u16,
+    _count: usize,
+    prepare: impl Fn(&socket2::Socket) -> io::Result<()>,
+) -> io::Result<Group> {
+    Ok(vec![bind(v6, port, prepare)?])
 }
 
 /// Binds sockets that stay out of our own tunnel.
@@ -47,6 +86,10 @@ pub struct MarkedBinder(pub crate::router::Marked);
 impl UdpBinder for MarkedBinder {
     fn bind(&self, v6: bool, port: u16) -> io::Result<Arc<dyn UdpSocket>> {
         bind(v6, port, |socket| self.0.mark_all(socket))
+    }
+
+    fn bind_group(&self, v6: bool, port: u16, count: usize) -> io::Result<Group> {
+        bind_group(v6, port, count, |socket| self.0.mark_all(socket))
     }
 }
 
@@ -301,6 +344,58 @@ mod tests {
             ..none
         };
         assert_eq!(arrives(without_trains), plain);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_group_shares_a_port_and_keeps_senders_apart() {
+        let group = PlainBinder.bind_group(false, 0, 4).unwrap();
+        let port = group[0].local_addr().unwrap().port();
+        assert_eq!(group.len(), 4);
+        assert!(
+            group
+                .iter()
+                .all(|socket| socket.local_addr().unwrap().port() == port)
+        );
+        // Another program's port is not shared, nor is ours.
+        assert!(PlainBinder.bind_group(false, port, 4).is_err());
+        assert!(PlainBinder.bind(false, port).is_err());
+        let to: SocketAddr = (Ipv4Addr::LOCALHOST, port).into();
+        let senders: Vec<_> = (0..64)
+            .map(|_| PlainBinder.bind(false, 0).unwrap())
+            .collect();
+        let mut came = vec![std::collections::BTreeMap::<SocketAddr, Vec<u8>>::new(); group.len()];
+        for number in 0..5u8 {
+            for sender in &senders {
+                let (src, ecn, data) = (None, Ecn::default(), &[number][..]);
+                let train = UdpTx {
+                    to,
+                    src,
+                    stride: 1,
+                    ecn,
+                    data,
+                };
+                assert_eq!(sender.send(&[train]).lost, Default::default());
+            }
+            for (socket, came) in group.iter().zip(&mut came) {
+                let (mut buf, mut batch) = (vec![0; 2 * DATAGRAM_LEN], Vec::new());
+                socket.recv(&mut buf, &mut batch, Until::Now).unwrap();
+                for rx in &batch {
+                    let bytes = &buf[rx.off as usize..(rx.off + rx.len) as usize];
+                    came.entry(rx.from).or_default().extend_from_slice(bytes);
+                }
+            }
+        }
+        let all: Vec<_> = came.iter().flatten().collect();
+        assert_eq!(all.len(), senders.len(), "each sender at one socket");
+        assert!(
+            all.iter().all(|(_, numbers)| **numbers == [0, 1, 2, 3, 4]),
+            "in order"
+        );
+        assert!(
+            came.iter().filter(|came| !came.is_empty()).count() > 1,
+            "not all at one"
+        );
     }
 
     #[test]

@@ -225,7 +225,7 @@ fn everything_off(
                 .push_unsealed(way, &a.session, counter, packet, padded)
                 .expect("laid out");
         }
-        sockets.send(&mut outgoing);
+        sockets.send(0, &mut outgoing);
         outgoing.clear();
     }
     let mut coalescer = Coalescer::new(Limits {
