@@ -22,7 +22,7 @@ use crate::relays::Relays;
 use crate::sockets::Sockets;
 use crate::streams::{Dialer, FlowHub, IncomingFlows};
 use crate::tun::Device;
-use crate::workers::{Receiver, Transmitter};
+use crate::workers::{Crew, Receiver, Transmitter};
 use crate::{EngineEvent, EngineStatus, Firewall, Network, PingError, PingRequest, Pong};
 
 /// Events that wait for a slow listener.
@@ -94,9 +94,11 @@ impl Engine {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let shared = core.shared().clone();
         let metrics = config.metrics.clone();
+        let count = config.workers.max(1);
+        let crew = Crew::start(if count > 1 { count } else { 0 })?;
         let make_transmitter = |number| {
             let (shared, mailbox) = (shared.clone(), mailbox.clone());
-            Transmitter::new(number, shared, mailbox, metrics.clone())
+            Transmitter::new(number, shared, mailbox, metrics.clone()).with_crew(crew.as_ref())
         };
         let device = match tun {
             Some(tun) => Some(Device::start(tun, &make_transmitter)?),
@@ -110,10 +112,10 @@ impl Engine {
                 let (shared, mailbox) = (shared.clone(), mailbox.clone());
                 let queue = queues.get(number % queues.len().max(1)).cloned();
                 Receiver::new(shared, udp, queue, mailbox, metrics.clone(), stop)
+                    .with_crew(crew.as_ref())
             }
         };
         let receivers = Box::new(make_receiver);
-        let count = config.workers.max(1);
         let sockets = Sockets::new(config.udp.clone(), config.port, count, receivers);
         let shell = Shell {
             core,

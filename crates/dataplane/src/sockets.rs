@@ -132,7 +132,13 @@ impl Outgoing {
         self.trains.clear();
     }
 
-    fn seal(&mut self) {
+    /// Whether it is so much that others can help.
+    pub(crate) fn is_large(&self) -> bool {
+        self.len >= TRAIN_LEN / 2
+    }
+
+    /// Seals what is not sealed yet.
+    pub(crate) fn seal(&mut self) {
         self.unsealed.finish(&mut self.buffer);
     }
 

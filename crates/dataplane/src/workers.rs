@@ -3,10 +3,13 @@
 //! [`Transmitter`] takes from the TUN device, [`Receiver`] from a UDP socket. They do the plain case by what the engine has
 //! shown ([`crate::shared`]); everything else goes to the engine's thread, through the mailbox, which knows all cases.
 
+mod crew;
+mod deliver;
 mod flows;
 mod receive;
 mod transmit;
 
+pub(crate) use crew::Crew;
 pub(crate) use receive::Receiver;
 pub(crate) use transmit::Transmitter;
 

@@ -138,9 +138,10 @@ fn workers(env: Env<'_>) -> usize {
     const MOST_WANTED: usize = 64;
     let wanted = env("TS_WORKERS").and_then(|text| text.parse().ok());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    wanted.map_or((cores / 2).clamp(1, MOST), |wanted: usize| {
-        wanted.clamp(1, MOST_WANTED)
-    })
+    match wanted {
+        Some(wanted) => usize::clamp(wanted, 1, MOST_WANTED),
+        None => (cores / 2).clamp(1, MOST),
+    }
 }
 
 /// Undoes what an earlier process has left behind. Nothing that fails here is an error of ours.

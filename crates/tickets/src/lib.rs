@@ -112,6 +112,18 @@ impl<T> Tickets<T> {
         }
     }
 
+    /// Does one job, if one waits.
+    pub fn help(&self, work: &impl Work<T>) -> bool {
+        let taken = self.lock().take();
+        match taken {
+            Some((ticket, job)) => {
+                self.finish(ticket, job, work);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Waits until everything that was put in is retired, and does what is still to be done. For the thread that draws tickets.
     pub fn drain(&self, work: &impl Work<T>) {
         let mut state = self.lock();

@@ -55,6 +55,33 @@ fn check(capacity: usize, jobs: u8) {
 }
 
 #[test]
+fn helpers_who_do_not_wait() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let notes = Arc::new(Notes {
+            retired: Mutex::new(Vec::new()),
+            worked: Mutex::new(Vec::new()),
+        });
+        let tickets = Arc::new(Tickets::new(4));
+        let helpers: Vec<_> = (0..2)
+            .map(|_| {
+                let (tickets, notes) = (tickets.clone(), notes.clone());
+                loom::thread::spawn(move || while tickets.help(&*notes) {})
+            })
+            .collect();
+        for job in 0..3 {
+            tickets.push(job, &*notes);
+        }
+        tickets.drain(&*notes);
+        for helper in helpers {
+            helper.join().expect("no helper panics");
+        }
+        assert_eq!(*notes.retired.lock().unwrap(), [0, 1, 2]);
+    });
+}
+
+#[test]
 fn four_tickets_with_room_for_all() {
     check(4, 4);
 }

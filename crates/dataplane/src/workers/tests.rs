@@ -772,3 +772,62 @@ fn a_relay_gets_frames_in_one_batch() {
     assert_eq!(got.len(), 1);
     assert_eq!(got[0].1.len(), HEADERS + 12_000);
 }
+
+#[test]
+fn with_the_help_of_others_everything_stays_in_order() {
+    let crew = super::Crew::start(3).expect("threads");
+    let [mut a, mut b] = scene();
+    a.transmitter = a.transmitter.with_crew(crew.as_ref());
+    b.receiver = b.receiver.with_crew(crew.as_ref());
+    let payload = text(2_000_000);
+    let mut trains = Vec::new();
+    // Large ones and small ones by turns.
+    let mut at = 0;
+    for len in [55_000, 300, 30_000, 61_000, 1].into_iter().cycle() {
+        let Some(part) = payload.get(at..at + len) else {
+            break;
+        };
+        let (gso, csum) = if len > 1200 {
+            (gso(1200), PARTIAL)
+        } else {
+            (ONE, Csum::Full)
+        };
+        let packet = tcp(0, at as u32, part, len <= 1200);
+        trains.extend(a.send(&[(packet, gso, csum)], start()));
+        at += len;
+    }
+    a.transmitter.drain();
+    trains.append(&mut a.wire.sent.lock().unwrap());
+    let stride = |train: &Train| usize::from(train.stride);
+    let counters: Vec<u64> = trains
+        .iter()
+        .flat_map(|train| train.data.chunks(stride(train)))
+        .map(|datagram| u64::from_le_bytes(*datagram[8..].first_chunk().unwrap()))
+        .collect();
+    assert!(
+        counters.iter().copied().eq(0..counters.len() as u64),
+        "{counters:?}"
+    );
+    for train in &trains {
+        let len = train.data.len() as u32;
+        let (off, from, to) = (0, place(0), None);
+        let rx = UdpRx {
+            off,
+            len,
+            stride: train.stride,
+            from,
+            to,
+            ecn: train.ecn,
+        };
+        b.receiver.parcel(train.data.clone(), &[rx], start());
+    }
+    b.receiver.drain();
+    let got = b.device.got.lock().unwrap();
+    let bytes: Vec<u8> = got
+        .iter()
+        .flat_map(|(_, packet)| packet[HEADERS..].to_vec())
+        .collect();
+    assert_eq!(bytes.len(), at);
+    assert!(bytes == payload[..at]);
+    assert_eq!((a.dropped(false), b.dropped(true)), (0, 0));
+}

@@ -13,8 +13,10 @@ use metrics::{DropReason, Path, UserMetrics};
 use packet::addr::is_service_ip;
 use packet::offload::{Splitter, complete};
 use packet::{IpView, Proto, disco, ecn, tsmp};
+use tickets::{Tickets, Work};
 use wireguard::{Reserved, SealError, Session, Unsealed, padded_len, sealed_len};
 
+use super::crew::{Crew, Hands, Row, Spare};
 use super::flows::{FlowKey, FlowTable};
 use super::note_sent;
 use crate::core::{Guard, label};
@@ -31,8 +33,7 @@ const REMIND_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Transmitter {
-    /// Which of the sockets it sends by.
-    number: usize,
+    sender: Sender,
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,
     metrics: Arc<UserMetrics>,
@@ -43,6 +44,55 @@ pub(crate) struct Transmitter {
     /// For the engine.
     slow: FromHost,
     last_batch_len: usize,
+    hands: Option<Hands<SealRow>>,
+}
+
+/// What is needed to send.
+#[derive(Clone)]
+struct Sender {
+    /// Which of the sockets it sends by.
+    number: usize,
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
+    metrics: Arc<UserMetrics>,
+}
+
+impl Sender {
+    fn send(&self, outgoing: &mut Outgoing) {
+        let flushed = self.shared.sockets.load().send(self.number, outgoing);
+        outgoing.clear();
+        if flushed.lost > 0 {
+            let outbound = &self.metrics.outbound;
+            outbound.count_dropped(DropReason::Error, flushed.lost);
+        }
+        if let Some(addr) = flushed.unreachable {
+            self.mailbox.poke(Poke::Unreachable(addr));
+        }
+    }
+}
+
+/// The row of a transmitter: any thread seals, one at a time sends.
+struct SealRow {
+    tickets: Tickets<Outgoing>,
+    spare: Spare<Outgoing>,
+    sender: Sender,
+}
+
+impl Row for SealRow {
+    fn help(&self) {
+        self.tickets.help(self);
+    }
+}
+
+impl Work<Outgoing> for SealRow {
+    fn work(&self, outgoing: &mut Outgoing) {
+        outgoing.seal();
+    }
+
+    fn retire(&self, mut outgoing: Outgoing) {
+        self.sender.send(&mut outgoing);
+        self.spare.give(outgoing);
+    }
 }
 
 /// Frames on their way to a relay's link.
@@ -66,8 +116,14 @@ impl Transmitter {
         mailbox: Arc<Mailbox>,
         metrics: Arc<UserMetrics>,
     ) -> Self {
-        Self {
+        let sender = Sender {
             number,
+            shared: shared.clone(),
+            mailbox: mailbox.clone(),
+            metrics: metrics.clone(),
+        };
+        Self {
+            sender,
             shared,
             mailbox,
             metrics,
@@ -76,7 +132,22 @@ impl Transmitter {
             relayed: None,
             slow: FromHost::default(),
             last_batch_len: 0,
+            hands: None,
         }
+    }
+
+    /// Has others help with what is much.
+    pub(crate) fn with_crew(mut self, crew: Option<&Arc<Crew>>) -> Self {
+        let hands = |crew: &Arc<Crew>| {
+            let row = SealRow {
+                tickets: Tickets::new(crew.row_len()),
+                spare: Spare::default(),
+                sender: self.sender.clone(),
+            };
+            Hands::new(crew, row)
+        };
+        self.hands = crew.map(hands);
+        self
     }
 
     /// Works until it is told to stop, or the device is gone.
@@ -87,9 +158,18 @@ impl Transmitter {
             packets.clear();
             if let Err(error) = queue.recv(&mut buffer, &mut packets, Until::Woken) {
                 let error = error.to_string();
+                self.drain();
                 return self.mailbox.post(|inbox| inbox.tun_lost = Some(error));
             }
             self.batch(&mut buffer, &packets, rt::now());
+        }
+        self.drain();
+    }
+
+    /// Waits for those who help.
+    pub(super) fn drain(&self) {
+        if let Some(hands) = &self.hands {
+            hands.row().tickets.drain(hands.row());
         }
     }
 
@@ -330,16 +410,15 @@ impl Transmitter {
         if self.outgoing.is_empty() {
             return;
         }
-        let sockets = self.shared.sockets.load();
-        let flushed = sockets.send(self.number, &mut self.outgoing);
-        self.outgoing.clear();
-        if flushed.lost > 0 {
-            self.metrics
-                .outbound
-                .count_dropped(DropReason::Error, flushed.lost);
-        }
-        if let Some(addr) = flushed.unreachable {
-            self.mailbox.poke(Poke::Unreachable(addr));
+        let is_large = self.outgoing.is_large();
+        let wants = |hands: &&Hands<SealRow>| hands.wants(is_large, |row| &row.tickets);
+        match self.hands.as_ref().filter(wants) {
+            Some(hands) => {
+                let next = hands.row().spare.take().unwrap_or_default();
+                let full = std::mem::replace(&mut self.outgoing, next);
+                hands.push(full, |row| &row.tickets);
+            }
+            None => self.sender.send(&mut self.outgoing),
         }
     }
 
