@@ -34,9 +34,12 @@ pub(crate) fn bench(args: &[String]) -> ExitCode {
         Some((first, rest)) if first == "net" => ("bench", rest),
         Some((first, rest)) if first == "flood" => ("flood", rest),
         Some((first, rest)) if first == "soak" => ("soak", rest),
+        Some((first, rest)) if first == "goals" => ("goals", rest),
         Some((first, rest)) if first == "model" => ("model", rest),
         _ => {
-            eprintln!("usage: cargo xtask bench net|flood|soak|model|micro|tax [--help | options]");
+            eprintln!(
+                "usage: cargo xtask bench net|goals|flood|soak|model|micro|tax [--help | options]"
+            );
             return ExitCode::from(2);
         }
     };

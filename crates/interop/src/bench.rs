@@ -10,7 +10,10 @@ mod peer;
 mod report;
 mod svg;
 
+pub(crate) use measure::Sample;
 pub(crate) use peer::command;
+pub(crate) use report::{memory, table};
+pub(crate) use svg::chart;
 
 use std::path::PathBuf;
 
@@ -18,7 +21,7 @@ use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use self::measure::{Figures, Sample};
+use self::measure::Figures;
 use self::peer::{Kind, Pair};
 use crate::report as output;
 
@@ -72,16 +75,16 @@ pub(crate) struct Options {
     seconds: u32,
     /// The tunnels' MTU
     #[arg(long, default_value_t = 1280)]
-    mtu: u32,
+    pub(crate) mtu: u32,
     /// Switch the network's own segmentation of UDP off
     #[arg(long)]
-    no_uso: bool,
+    pub(crate) no_uso: bool,
     /// How packets get into the daemons
     #[arg(long, default_value = "tun")]
-    mode: Mode,
+    pub(crate) mode: Mode,
     /// How packets get from daemon to daemon
     #[arg(long, default_value = "direct")]
-    path: Route,
+    pub(crate) path: Route,
     /// Peers that each node knows beside the other, and hears nothing of
     #[arg(long, default_value_t = 0)]
     strangers: u32,
@@ -114,8 +117,64 @@ pub(crate) struct Row {
     pub(crate) n: usize,
 }
 
-/// Measures; `false` if something could not be measured.
+impl Options {
+    /// These peers and tests, straight through devices, and nothing out of the ordinary.
+    pub(crate) fn of(peers: &[&str], tests: &[Test], rounds: usize, seconds: u32) -> Self {
+        Self {
+            peers: peers.iter().map(ToString::to_string).collect(),
+            tests: tests.to_vec(),
+            rounds,
+            seconds,
+            mtu: 1280,
+            no_uso: false,
+            mode: Mode::Tun,
+            path: Route::Direct,
+            strangers: 0,
+            idle: 0,
+            json: None,
+            svg: None,
+        }
+    }
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) samples: Vec<Sample>,
+    /// Whether everything could be measured.
+    pub(crate) is_whole: bool,
+}
+
+impl Outcome {
+    /// Our daemon's memory in KiB: when nothing had gone through it yet, and at most.
+    pub(crate) fn own_memory(&self) -> [u64; 2] {
+        let own = || self.samples.iter().filter(|sample| sample.peer == "ours");
+        let idle = own().map(|sample| sample.idle_memory).max();
+        let most = own().map(|sample| sample.figures.memory.1).max();
+        [idle.unwrap_or(0), most.unwrap_or(0)]
+    }
+}
+
+/// Measures and prints; `false` if something could not be measured.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    let Outcome {
+        rows,
+        samples,
+        is_whole,
+    } = measure(options)?;
+    println!("{}", table(&rows));
+    println!("{}", memory(&samples));
+    if let Some(path) = &options.json {
+        output::write_json(path, &rows)?;
+    }
+    if let Some(path) = &options.svg {
+        std::fs::write(path, chart(&rows))?;
+    }
+    Ok(is_whole)
+}
+
+/// Measures.
+pub(crate) fn measure(options: &Options) -> Result<Outcome> {
     let mut kinds = vec![Kind::Ours];
     for name in &options.peers {
         kinds.push(Kind::named(name)?);
@@ -147,16 +206,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             }
         }
     }
-    let rows = report::rows(options, &samples);
-    println!("{}", report::table(&rows));
-    println!("{}", report::memory(&samples));
-    if let Some(path) = &options.json {
-        output::write_json(path, &rows)?;
-    }
-    if let Some(path) = &options.svg {
-        std::fs::write(path, svg::chart(&rows))?;
-    }
-    Ok(is_whole)
+    Ok(Outcome {
+        rows: report::rows(options, &samples),
+        samples,
+        is_whole,
+    })
 }
 
 fn check(options: &Options, kinds: &[Kind]) -> Result<()> {
@@ -191,6 +245,7 @@ fn measure_pair(
     round: usize,
 ) -> Result<Vec<Sample>> {
     let pair = Pair::start(kind, options)?;
+    let idle_memory = measure::memory(&pair).0;
     let mut samples = Vec::new();
     for test in tests {
         let figures: Figures = match options.mode {
@@ -202,6 +257,7 @@ fn measure_pair(
             peer: kind.name().to_owned(),
             test: *test,
             round,
+            idle_memory,
             figures,
         });
     }

@@ -6,6 +6,7 @@
 
 mod bench;
 mod flood;
+mod goals;
 mod model;
 mod node;
 mod paths;
@@ -35,6 +36,8 @@ enum Task {
     Flood(flood::Options),
     /// A long run of load, rekeys, path changes and peers that come and go
     Soak(soak::Options),
+    /// All of the benchmark, and which goals are met
+    Goals(goals::Options),
     /// What more cores would give, by a model
     Model(model::Options),
     /// How fast, and for how much of the processor, beside other programs
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Recovery(options) => recovery::run(&options),
         Task::Flood(options) => flood::run(&options),
         Task::Soak(options) => soak::run(&options),
+        Task::Goals(options) => goals::run(&options),
         Task::Model(options) => model::run(&options),
         Task::Bench(options) => bench::run(&options),
     };

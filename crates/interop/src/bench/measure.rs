@@ -18,7 +18,7 @@ const IDLE_PINGS: u32 = 400;
 
 /// What came out; what does not apply is none.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Figures {
+pub(crate) struct Figures {
     pub(super) gbps: Option<f64>,
     pub(super) cpu_s_per_gb: Option<f64>,
     pub(super) us_per_packet: Option<f64>,
@@ -46,10 +46,12 @@ impl fmt::Display for Figures {
 
 /// One measurement of one peer.
 #[derive(Debug, Clone)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     pub(super) peer: String,
     pub(super) test: Test,
     pub(super) round: usize,
+    /// Of the larger daemon, in KiB, before anything went through it.
+    pub(super) idle_memory: u64,
     pub(super) figures: Figures,
 }
 
@@ -80,7 +82,7 @@ impl<'a> Meter<'a> {
     }
 }
 
-fn memory(pair: &Pair) -> (u64, u64) {
+pub(super) fn memory(pair: &Pair) -> (u64, u64) {
     let [a, b] = pair.pids().map(cpu::memory);
     (a.0.max(b.0), a.1.max(b.1))
 }

@@ -78,7 +78,7 @@ pub(super) fn rows(options: &Options, samples: &[Sample]) -> Vec<Row> {
     rows
 }
 
-pub(super) fn table(rows: &[Row]) -> String {
+pub(crate) fn table(rows: &[Row]) -> String {
     let head = [
         "test",
         "figure",
@@ -106,7 +106,7 @@ pub(super) fn table(rows: &[Row]) -> String {
 }
 
 /// Memory of each peer's larger daemon.
-pub(super) fn memory(samples: &[Sample]) -> String {
+pub(crate) fn memory(samples: &[Sample]) -> String {
     let mut peers: BTreeMap<&str, (Vec<f64>, u64)> = BTreeMap::new();
     for sample in samples {
         let entry = peers.entry(&sample.peer).or_default();

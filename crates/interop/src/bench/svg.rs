@@ -16,7 +16,7 @@ fn is_cost(metric: &str) -> bool {
 }
 
 /// A chart.
-pub(super) fn chart(rows: &[Row]) -> String {
+pub(crate) fn chart(rows: &[Row]) -> String {
     let height = (rows.len() + 2) * LINE;
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" font-family=\"sans-serif\" \
