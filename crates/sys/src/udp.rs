@@ -142,9 +142,68 @@ pub fn receive(socket: BorrowedFd<'_>, buf: &mut [u8]) -> io::Result<Received> {
         ecn: 0,
         is_cut: header.msg_flags & libc::MSG_TRUNC != 0,
     };
-    let filled = (header.msg_controllen as usize).min(control.0.len());
-    read_control(&control.0[..filled], &mut received);
+    read_control(filled(&header, &control), &mut received);
     Ok(received)
+}
+
+/// The most datagrams of one [`receive_many`].
+pub const MANY: usize = 32;
+
+/// Receives up to [`MANY`] datagrams at once, each into a part of `buf` of `part_len` bytes; says how many. Does not block.
+pub fn receive_many(
+    socket: BorrowedFd<'_>,
+    buf: &mut [u8],
+    part_len: usize,
+    out: &mut [Option<Received>; MANY],
+) -> io::Result<usize> {
+    // SAFETY: addresses, headers and parts of zeroes are valid ones.
+    let (mut names, mut headers, mut parts): (
+        [Name; MANY],
+        [libc::mmsghdr; MANY],
+        [libc::iovec; MANY],
+    ) = unsafe { std::mem::zeroed() };
+    let mut controls = [const { Control([0; 128]) }; MANY];
+    let mut count = 0;
+    for (at, place) in buf.chunks_exact_mut(part_len.max(1)).take(MANY).enumerate() {
+        parts[at] = libc::iovec {
+            iov_base: place.as_mut_ptr().cast(),
+            iov_len: place.len(),
+        };
+        let header = &mut headers[at].msg_hdr;
+        header.msg_name = (&raw mut names[at]).cast();
+        header.msg_namelen = size_of::<Name>() as libc::socklen_t;
+        header.msg_iov = &raw mut parts[at];
+        header.msg_iovlen = 1;
+        header.msg_control = controls[at].0.as_mut_ptr().cast();
+        header.msg_controllen = controls[at].0.len() as _;
+        count += 1;
+    }
+    // SAFETY: the first `count` headers point to what outlives the call and is ours to be written to, each to its own, and the
+    // lengths are theirs.
+    let outcome = unsafe {
+        libc::recvmmsg(
+            socket.as_raw_fd(),
+            headers.as_mut_ptr(),
+            count as _,
+            libc::MSG_DONTWAIT as _,
+            std::ptr::null_mut(),
+        )
+    };
+    let count = check(outcome as isize)?;
+    for (at, place) in out.iter_mut().enumerate() {
+        *place = (at < count).then_some(&headers[at]).and_then(|header| {
+            let mut received = Received {
+                len: header.msg_len as usize,
+                from: address_in(&names[at])?,
+                stride: 0,
+                ecn: 0,
+                is_cut: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            };
+            read_control(filled(&header.msg_hdr, &controls[at]), &mut received);
+            Some(received)
+        });
+    }
+    Ok(count)
 }
 
 /// Where the data of a control message starts, from its own start (`CMSG_LEN(0)`).
@@ -160,6 +219,16 @@ fn put(control: &mut Control, at: usize, (level, kind): (i32, i32), data: &[u8])
     place[size_of::<usize>() + 4..][..4].copy_from_slice(&kind.to_ne_bytes());
     place[CONTROL_HEADER..].copy_from_slice(data);
     len.next_multiple_of(size_of::<usize>())
+}
+
+/// What the kernel has written of control messages.
+fn filled<'a>(header: &libc::msghdr, control: &'a Control) -> &'a [u8] {
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the length has another type with another C library"
+    )]
+    let len = header.msg_controllen as usize;
+    control.0.get(..len).unwrap_or(&control.0)
 }
 
 /// Reads the control messages that we ask for.

@@ -148,11 +148,8 @@ impl PlainSocket {
             .get_mut(off..)
             .filter(|room| off == 0 || (room.len() >= DATAGRAM_LEN && off < DRAIN_LEN))
         {
-            match self.trains.receive(&self.socket, room, off) {
-                Ok(train) => {
-                    off += train.len as usize;
-                    out.push(train);
-                }
+            match self.take(room, off, out) {
+                Ok(taken) => off += taken,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.is_empty.store(true, Ordering::Relaxed);
                     return Ok(());
@@ -165,6 +162,19 @@ impl PlainSocket {
         }
         self.is_empty.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// One datagram or train, or many datagrams; says how much of `room` they have taken.
+    fn take(&self, room: &mut [u8], off: usize, out: &mut Batch<UdpRx>) -> io::Result<usize> {
+        #[cfg(target_os = "linux")]
+        if self.trains.comes_singly()
+            && let Some(parts) = room.get_mut(..trains::PARTS_LEN)
+        {
+            return self.trains.receive_many(&self.socket, parts, off, out);
+        }
+        let train = self.trains.receive(&self.socket, room, off)?;
+        out.push(train);
+        Ok(train.len as usize)
     }
 
     fn wait(&self, limit: Option<Duration>) -> io::Result<()> {
@@ -344,6 +354,68 @@ mod tests {
             ..none
         };
         assert_eq!(arrives(without_trains), plain);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn many_datagrams_are_taken_at_once_until_one_is_too_long() {
+        let [a, b] = [0, 0].map(|port| PlainBinder.bind(false, port).unwrap());
+        b.avoid(Avoid {
+            udp_gro: true,
+            ..Avoid::default()
+        });
+        let to: SocketAddr = (Ipv4Addr::LOCALHOST, b.local_addr().unwrap().port()).into();
+        let send = |len: usize, fill: u8| {
+            let (src, ecn, data) = (None, Ecn(2), &vec![fill; len][..]);
+            let train = UdpTx {
+                to,
+                src,
+                stride: len as u16,
+                ecn,
+                data,
+            };
+            assert_eq!(a.send(&[train]).lost, Default::default());
+        };
+        let mut buf = vec![0; 2 * DATAGRAM_LEN];
+        let mut take = || {
+            let mut batch = Vec::new();
+            b.recv(&mut buf, &mut batch, Until::Woken).unwrap();
+            let all = batch.iter().map(|rx| {
+                assert_eq!(
+                    (rx.ecn, rx.from.port()),
+                    (Ecn(2), a.local_addr().unwrap().port())
+                );
+                buf[rx.off as usize..(rx.off + rx.len) as usize].to_vec()
+            });
+            all.collect::<Vec<_>>()
+        };
+        for number in 0..50u8 {
+            send(100 + usize::from(number), number);
+        }
+        let mut all = take();
+        assert!(all.len() >= 30, "{}", all.len());
+        while all.len() < 50 {
+            all.extend(take());
+        }
+        for (number, datagram) in all.iter().enumerate() {
+            assert_eq!(*datagram, vec![number as u8; 100 + number]);
+        }
+        // The first long one is lost, the next are not.
+        for _ in 0..2 {
+            send(5000, 7);
+            send(10, 8);
+        }
+        let mut all = Vec::new();
+        while all
+            .iter()
+            .filter(|datagram: &&Vec<u8>| datagram.len() == 10)
+            .count()
+            < 2
+        {
+            all.extend(take());
+        }
+        send(6000, 9);
+        assert_eq!(take().pop().map(|last| last.len()), Some(6000));
     }
 
     #[cfg(target_os = "linux")]

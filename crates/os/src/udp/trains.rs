@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use host::{Avoid, Ecn, Offload, Sent, UdpRx, UdpTx};
+use host::{Avoid, Batch, Ecn, Offload, Sent, UdpRx, UdpTx};
 use rustix::io::Errno;
 
 use super::count_loss;
@@ -25,7 +25,14 @@ pub(super) struct Trains {
     /// Whether this kernel needs that, whoever asks for it.
     needs_short_tail: bool,
     can_gro: bool,
+    /// Whether datagrams come one by one, so that many are asked for at once.
+    singly: AtomicBool,
 }
+
+/// Room for each of many datagrams: more than what goes through usual networks.
+const PART_LEN: usize = 2048;
+/// Of all.
+pub(super) const PARTS_LEN: usize = PART_LEN * sys::udp::MANY;
 
 /// A tail that nobody takes for anything: too short for any message.
 const SHORT_TAIL: [u8; 1] = [7];
@@ -69,7 +76,43 @@ impl Trains {
             short_tail: AtomicBool::new(needs_short_tail),
             needs_short_tail,
             can_gro,
+            singly: AtomicBool::new(!can_gro),
         }
+    }
+
+    /// Whether [`receive_many`](Self::receive_many) is the way.
+    pub(super) fn comes_singly(&self) -> bool {
+        self.singly.load(Ordering::Relaxed)
+    }
+
+    /// Takes many datagrams at once into `room`, which is [`PARTS_LEN`] long; says how much of it is taken.
+    pub(super) fn receive_many(
+        &self,
+        socket: &std::net::UdpSocket,
+        room: &mut [u8],
+        off: usize,
+        out: &mut Batch<UdpRx>,
+    ) -> io::Result<usize> {
+        let mut received = [None; sys::udp::MANY];
+        let count = sys::udp::receive_many(socket.as_fd(), room, PART_LEN, &mut received)?;
+        for (at, received) in received.iter().take(count).enumerate() {
+            let Some(received) = received else { continue };
+            if received.is_cut {
+                // There are longer ones here: from now on each gets all the room, and what was lost is sent again.
+                tracing::debug!("magicsock: a datagram is longer than {PART_LEN} bytes");
+                self.singly.store(false, Ordering::Relaxed);
+                continue;
+            }
+            out.push(UdpRx {
+                off: (off + at * PART_LEN) as u32,
+                len: received.len as u32,
+                stride: received.len as u16,
+                from: received.from,
+                to: None,
+                ecn: Ecn(received.ecn),
+            });
+        }
+        Ok(count * PART_LEN)
     }
 
     /// Says what not to use from now on.
@@ -82,6 +125,8 @@ impl Trains {
         {
             tracing::info!("magicsock: the kernel does not change how it receives: {error}");
         }
+        self.singly
+            .store(!self.can_gro || avoid.udp_gro, Ordering::Relaxed);
     }
 
     /// One datagram or one train.
