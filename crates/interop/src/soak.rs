@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lab::netns::Nat;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use serde::Serialize;
 
 use crate::bench::{command, cpu};
@@ -24,6 +25,8 @@ const RATE: u64 = 2000;
 const LEN: usize = 1000;
 /// Peers that come and go.
 const STRANGERS: u32 = 200;
+/// Bytes of the reader's buffer.
+const ROOM: usize = 16 << 20;
 /// What arrives later than this after its phase is counted as lost.
 const LATE: Duration = Duration::from_secs(2);
 /// Memory may grow by this part of it from the first tenth of the run to the last.
@@ -61,6 +64,8 @@ enum Phase {
 
 const PHASES: [Phase; 4] = [Phase::Calm, Phase::Churn, Phase::Cut, Phase::Back];
 const PHASE: Duration = Duration::from_secs(15);
+/// Before and after a cut, what is sent belongs to it.
+const BORDER: Duration = Duration::from_millis(500);
 
 /// One minute.
 #[derive(Debug, Clone, Serialize)]
@@ -75,6 +80,9 @@ struct Minute {
     retransmits: u64,
     /// Resident memory in KiB of the sender and the receiver.
     memory_kib: [u64; 2],
+    /// Packets that the machine's kernel has dropped so far because nobody had the time to take them: at its queues, and at the
+    /// sockets of the receiver's network.
+    kernel_dropped: [u64; 2],
 }
 
 /// Runs; `false` if memory grew or packets were lost that should not be.
@@ -100,6 +108,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         .run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
     outbound.connect(SocketAddr::new(address, inbound.local_addr()?.port()))?;
     inbound.set_read_timeout(Some(Duration::from_millis(200)))?;
+    // The reader is a program like any other, and waits for a core like any other.
+    set_socket_recv_buffer_size_force(&inbound, ROOM)?;
     let minutes = std::thread::scope(|scope| {
         scope.spawn(|| flow.send(&outbound, &stop));
         scope.spawn(|| flow.receive(&inbound, &stop));
@@ -146,7 +156,7 @@ fn one_minute(
     third: (&Node, IpAddr),
     flow: &Flow,
 ) -> Result<Minute> {
-    let [from, _] = nodes;
+    let [from, to] = nodes;
     let (tcp, phases) = std::thread::scope(|scope| {
         let seconds = 4 * PHASE.as_secs() as u32 - 5;
         let tcp = scope.spawn(move || tcp(from, third, options.mbit, seconds));
@@ -163,24 +173,28 @@ fn one_minute(
         tcp_mbit_per_s: mbit,
         retransmits,
         memory_kib: nodes.map(|node| cpu::memory(node.pid()).0),
+        kernel_dropped: [queue_drops(), to.site.node().run(socket_drops)?],
     })
 }
 
 fn phases(tailnet: &Tailnet, from: &Node, flow: &Flow, minute: u32) -> Result<()> {
     for (at, phase) in PHASES.into_iter().enumerate() {
+        if phase == Phase::Back {
+            from.site.cut_udp(false)?;
+            std::thread::sleep(BORDER);
+        }
         flow.phase
             .store(minute as usize * 4 + at, Ordering::Relaxed);
         match phase {
             Phase::Calm => std::thread::sleep(PHASE),
             Phase::Churn => churn(tailnet)?,
             Phase::Cut => {
+                // What was sent before must be through.
+                std::thread::sleep(BORDER);
                 from.site.cut_udp(true)?;
                 std::thread::sleep(PHASE);
             }
-            Phase::Back => {
-                from.site.cut_udp(false)?;
-                std::thread::sleep(PHASE);
-            }
+            Phase::Back => std::thread::sleep(PHASE),
         }
     }
     Ok(())
@@ -315,11 +329,30 @@ fn count(counters: &[AtomicU64], at: usize) {
     }
 }
 
+/// What did not fit the queues between the kernel's own parts: the second column of a line for each core.
+fn queue_drops() -> u64 {
+    let text = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
+    let second = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+    text.lines().filter_map(second).sum()
+}
+
+/// What did not fit the buffers of the network's UDP sockets (`RcvbufErrors`).
+fn socket_drops() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap_or_default();
+    let mut udp = text.lines().filter(|line| line.starts_with("Udp:"));
+    let (Some(names), Some(values)) = (udp.next(), udp.next()) else {
+        return 0;
+    };
+    let mut fields = names.split_whitespace().zip(values.split_whitespace());
+    let found = fields.find(|(name, _)| *name == "RcvbufErrors");
+    found.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
+
 fn line(minute: &Minute) -> String {
     let [from, to] = minute.memory_kib.map(|kib| kib as f64 / 1024.0);
     format!(
-        "minute {}: TCP {:.0} Mbit/s, {} sent again; memory {from:.1} and {to:.1} MiB",
-        minute.minute, minute.tcp_mbit_per_s, minute.retransmits
+        "minute {}: TCP {:.0} Mbit/s, {} sent again; memory {from:.1} and {to:.1} MiB; the kernel has dropped {:?}",
+        minute.minute, minute.tcp_mbit_per_s, minute.retransmits, minute.kernel_dropped
     )
 }
 
