@@ -1,8 +1,9 @@
 //! A long run of everything at once: load, rekeys, path changes, peers that come and go. What is looked for is what only time shows:
 //! memory that grows, and packets that are lost while nothing was wrong with the network.
 //!
-//! Every minute has four phases. Numbered datagrams go through the tunnel all the time, each with the phase in which it was sent; so
-//! a loss has a cause. By design packets are lost in one phase only: when the router begins to drop UDP, until that is noticed.
+//! Every minute has six phases. Numbered datagrams go through the tunnel all the time, each with the phase in which it was sent; so
+//! a loss has a cause. By design packets are lost in two phases only: while the sender has no address, and when the router begins to
+//! drop UDP, until that is noticed. Each minute also tells what every counter on the way has dropped.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -56,15 +57,44 @@ enum Phase {
     Calm,
     /// Peers come, change and go.
     Churn,
+    /// The sender gets another address.
+    Move,
+    /// It has it.
+    Roamed,
     /// The router drops UDP: by the relay.
     Cut,
     /// It drops it no more: straight again.
     Back,
 }
 
-const PHASES: [Phase; 4] = [Phase::Calm, Phase::Churn, Phase::Cut, Phase::Back];
-const PHASE: Duration = Duration::from_secs(15);
-/// Before and after a cut, what is sent belongs to it.
+const PHASES: [Phase; 6] = [
+    Phase::Calm,
+    Phase::Churn,
+    Phase::Move,
+    Phase::Roamed,
+    Phase::Cut,
+    Phase::Back,
+];
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Phase {
+    fn lasts(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Calm => 11,
+            Self::Churn => 15,
+            Self::Move => 1,
+            Self::Roamed | Self::Back => 10,
+            Self::Cut => 12,
+        })
+    }
+
+    /// Whether the network itself loses packets then.
+    fn loses(self) -> bool {
+        matches!(self, Self::Move | Self::Cut)
+    }
+}
+
+/// Before and after what the network loses, what is sent belongs to it.
 const BORDER: Duration = Duration::from_millis(500);
 
 /// One minute.
@@ -72,17 +102,40 @@ const BORDER: Duration = Duration::from_millis(500);
 struct Minute {
     minute: u32,
     /// Datagrams that were sent and did not arrive, by phase.
-    sent: [u64; 4],
-    lost: [u64; 4],
+    sent: [u64; PHASES.len()],
+    lost: [u64; PHASES.len()],
     /// Datagrams that came twice.
     twice: u64,
     tcp_mbit_per_s: f64,
     retransmits: u64,
     /// Resident memory in KiB of the sender and the receiver.
     memory_kib: [u64; 2],
-    /// Packets that the machine's kernel has dropped so far because nobody had the time to take them: at its queues, and at the
-    /// sockets of the receiver's network.
-    kernel_dropped: [u64; 2],
+    dropped: Dropped,
+}
+
+/// Packets that were dropped so far, by who did it.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Dropped {
+    /// The queues between the machine's own parts.
+    machine: u64,
+    /// The interfaces of the sender and of the receiver, in both directions: a TUN device, when its reader is too slow.
+    interfaces: [u64; 2],
+    /// The UDP sockets of the sender's and the receiver's network.
+    sockets: [u64; 2],
+    /// The two daemons, by their own counters.
+    daemons: [u64; 2],
+}
+
+impl Dropped {
+    fn read(from: &Node, to: &Node) -> Result<Self> {
+        let inside = |node: &Node, count: fn() -> u64| node.site.node().run(count);
+        Ok(Self {
+            machine: queue_drops(),
+            interfaces: [inside(from, interface_drops)?, inside(to, interface_drops)?],
+            sockets: [inside(from, socket_drops)?, inside(to, socket_drops)?],
+            daemons: [daemon_drops(from)?, daemon_drops(to)?],
+        })
+    }
 }
 
 /// Runs; `false` if memory grew or packets were lost that should not be.
@@ -158,7 +211,7 @@ fn one_minute(
 ) -> Result<Minute> {
     let [from, to] = nodes;
     let (tcp, phases) = std::thread::scope(|scope| {
-        let seconds = 4 * PHASE.as_secs() as u32 - 5;
+        let seconds = MINUTE.as_secs() as u32 - 5;
         let tcp = scope.spawn(move || tcp(from, third, options.mbit, seconds));
         let phases = phases(tailnet, from, flow, minute);
         (tcp.join(), phases)
@@ -167,41 +220,49 @@ fn one_minute(
     let (mbit, retransmits) = tcp.map_err(|_| anyhow::anyhow!("the TCP load panicked"))??;
     Ok(Minute {
         minute,
-        sent: [0; 4],
-        lost: [0; 4],
+        sent: [0; PHASES.len()],
+        lost: [0; PHASES.len()],
         twice: 0,
         tcp_mbit_per_s: mbit,
         retransmits,
         memory_kib: nodes.map(|node| cpu::memory(node.pid()).0),
-        kernel_dropped: [queue_drops(), to.site.node().run(socket_drops)?],
+        dropped: Dropped::read(from, to)?,
     })
 }
 
 fn phases(tailnet: &Tailnet, from: &Node, flow: &Flow, minute: u32) -> Result<()> {
     for (at, phase) in PHASES.into_iter().enumerate() {
-        if phase == Phase::Back {
-            from.site.cut_udp(false)?;
-            std::thread::sleep(BORDER);
+        match phase {
+            // What was lost so far belongs to the phase before.
+            Phase::Roamed => std::thread::sleep(BORDER),
+            Phase::Back => {
+                from.site.cut_udp(false)?;
+                std::thread::sleep(BORDER);
+            }
+            _ => {}
         }
         flow.phase
-            .store(minute as usize * 4 + at, Ordering::Relaxed);
-        match phase {
-            Phase::Calm => std::thread::sleep(PHASE),
-            Phase::Churn => churn(tailnet)?,
-            Phase::Cut => {
-                // What was sent before must be through.
-                std::thread::sleep(BORDER);
-                from.site.cut_udp(true)?;
-                std::thread::sleep(PHASE);
-            }
-            Phase::Back => std::thread::sleep(PHASE),
+            .store(minute as usize * PHASES.len() + at, Ordering::Relaxed);
+        if phase.loses() {
+            // What was sent before must be through.
+            std::thread::sleep(BORDER);
         }
+        match phase {
+            Phase::Calm | Phase::Roamed | Phase::Back => {}
+            Phase::Churn => {
+                churn(tailnet, phase.lasts())?;
+                continue;
+            }
+            Phase::Move => from.site.change_address()?,
+            Phase::Cut => from.site.cut_udp(true)?,
+        }
+        std::thread::sleep(phase.lasts());
     }
     Ok(())
 }
 
 /// Peers come, go offline and online, and are removed.
-fn churn(tailnet: &Tailnet) -> Result<()> {
+fn churn(tailnet: &Tailnet, lasts: Duration) -> Result<()> {
     let start = rt::now();
     tailnet.with_admin(async |admin| {
         let ids = admin.add_nodes(STRANGERS).await?;
@@ -216,7 +277,7 @@ fn churn(tailnet: &Tailnet) -> Result<()> {
         }
         Ok(())
     })?;
-    std::thread::sleep(PHASE.saturating_sub(rt::now().since(start)));
+    std::thread::sleep(lasts.saturating_sub(rt::now().since(start)));
     Ok(())
 }
 
@@ -249,7 +310,7 @@ fn tcp(from: &Node, third: (&Node, IpAddr), mbit: u32, seconds: u32) -> Result<(
 
 /// The numbered datagrams.
 struct Flow {
-    /// Minute times four, and the phase.
+    /// Minute times the number of phases, and the phase.
     phase: AtomicUsize,
     sent: Vec<AtomicU64>,
     arrived: Vec<AtomicU64>,
@@ -258,7 +319,11 @@ struct Flow {
 
 impl Flow {
     fn new(minutes: u32) -> Self {
-        let counters = || (0..minutes * 4).map(|_| AtomicU64::new(0)).collect();
+        let counters = || {
+            (0..minutes as usize * PHASES.len())
+                .map(|_| AtomicU64::new(0))
+                .collect()
+        };
         Self {
             phase: AtomicUsize::new(0),
             sent: counters(),
@@ -308,8 +373,8 @@ impl Flow {
     }
 
     fn counted(&self, mut minute: Minute) -> Minute {
-        for at in 0..4 {
-            let index = minute.minute as usize * 4 + at;
+        for at in 0..PHASES.len() {
+            let index = minute.minute as usize * PHASES.len() + at;
             let value = |counters: &[AtomicU64]| {
                 counters
                     .get(index)
@@ -336,7 +401,7 @@ fn queue_drops() -> u64 {
     text.lines().filter_map(second).sum()
 }
 
-/// What did not fit the buffers of the network's UDP sockets (`RcvbufErrors`).
+/// What UDP sockets of the network should have got (`InErrors`): mostly for want of room in their buffers.
 fn socket_drops() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap_or_default();
     let mut udp = text.lines().filter(|line| line.starts_with("Udp:"));
@@ -344,15 +409,42 @@ fn socket_drops() -> u64 {
         return 0;
     };
     let mut fields = names.split_whitespace().zip(values.split_whitespace());
-    let found = fields.find(|(name, _)| *name == "RcvbufErrors");
+    let found = fields.find(|(name, _)| *name == "InErrors");
     found.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
+
+/// What the interfaces of the network dropped: the columns `drop` of what is received and of what is transmitted.
+fn interface_drops() -> u64 {
+    const COLUMNS: [usize; 2] = [3, 11];
+    let text = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    let drops = lines.flat_map(|(_, columns)| {
+        let values: Vec<&str> = columns.split_whitespace().collect();
+        COLUMNS.map(|column| values.get(column)?.parse::<u64>().ok())
+    });
+    drops.flatten().sum()
+}
+
+/// What a daemon says that it has dropped, in both directions.
+fn daemon_drops(node: &Node) -> Result<u64> {
+    let output = node.cli(&["debug", "localapi", "/localapi/v0/usermetrics"])?;
+    ensure!(
+        output.status.success(),
+        "`tailscale debug localapi` cannot read the metrics"
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    let dropped = text
+        .lines()
+        .filter(|line| line.contains("bound_dropped_packets_total{"));
+    let values = dropped.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+    Ok(values.sum::<f64>() as u64)
 }
 
 fn line(minute: &Minute) -> String {
     let [from, to] = minute.memory_kib.map(|kib| kib as f64 / 1024.0);
     format!(
-        "minute {}: TCP {:.0} Mbit/s, {} sent again; memory {from:.1} and {to:.1} MiB; the kernel has dropped {:?}",
-        minute.minute, minute.tcp_mbit_per_s, minute.retransmits, minute.kernel_dropped
+        "minute {}: TCP {:.0} Mbit/s, {} sent again; memory {from:.1} and {to:.1} MiB; {:?}",
+        minute.minute, minute.tcp_mbit_per_s, minute.retransmits, minute.dropped
     )
 }
 
@@ -365,7 +457,7 @@ fn summary(minutes: &[Minute]) -> bool {
         .map(|(at, phase)| {
             let sent: u64 = minutes.iter().map(|minute| minute.sent[at]).sum();
             let lost: u64 = minutes.iter().map(|minute| minute.lost[at]).sum();
-            if *phase != Phase::Cut {
+            if !phase.loses() {
                 lost_in_peace += lost;
             }
             vec![format!("{phase:?}"), sent.to_string(), lost.to_string()]

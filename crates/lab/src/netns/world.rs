@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -129,7 +130,7 @@ impl World {
             nat,
             node,
             router,
-            address,
+            address: Mutex::new(address),
         };
         site.wait_until_connected()?;
         Ok(site)
@@ -142,7 +143,7 @@ pub struct Site {
     nat: Nat,
     node: Netns,
     router: Option<Netns>,
-    address: Ipv4Addr,
+    address: Mutex<Ipv4Addr>,
 }
 
 impl Site {
@@ -158,7 +159,7 @@ impl Site {
 
     /// The node's address at the site.
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pulls (`false`) or puts back the node's cable: its interface stays up, but has no carrier.
@@ -188,10 +189,10 @@ impl Site {
     }
 
     /// Gives the node another address, as another lease would.
-    pub fn change_address(&mut self) -> Result<()> {
-        let old = self.address;
+    pub fn change_address(&self) -> Result<()> {
+        let old = self.address();
         let mut octets = old.octets();
-        octets[3] = if octets[3] >= 250 {
+        octets[3] = if octets[3] >= 150 {
             octets[3] - 100
         } else {
             octets[3] + 100
@@ -205,7 +206,7 @@ impl Site {
         };
         // The old one went with the address.
         wire::add_default_route(&self.node, NODE_LINK, gateway)?;
-        self.address = new;
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
