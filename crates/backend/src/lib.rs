@@ -23,6 +23,7 @@ mod snapshot;
 pub mod status;
 
 pub use backend::{Backend, Stored};
+pub use derive::dns::zones as dns_zones;
 pub use derive::routes::Routes;
 pub use effect::{ControlEffect, Effect, FilterConfig, Login, Network, PeersUpdate};
 pub use event::{

@@ -20,6 +20,8 @@ mod shared;
 mod sockets;
 mod status;
 mod streams;
+#[cfg(any(test, feature = "trial"))]
+pub mod trial;
 mod tun;
 mod workers;
 

@@ -6,6 +6,7 @@
 
 mod batches;
 mod control;
+mod inbound;
 mod local;
 mod packets;
 mod paths;
@@ -26,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("geneve", packets::geneve),
     ("goflag", local::goflag),
     ("http_head", local::http_head),
+    ("inbound", inbound::inbound),
     ("ip", packets::ip),
     ("key_texts", local::key_texts),
     ("localapi", local::localapi),

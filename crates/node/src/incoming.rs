@@ -8,6 +8,8 @@ use dataplane::{Incoming, IncomingFlows, IncomingTcp, IncomingUdp};
 use rt::Task;
 use tokio::net::{TcpStream, UdpSocket};
 
+use crate::magic_dns::MagicDns;
+
 /// Bytes that a copy moves at once.
 const COPY_LEN: usize = 64 << 10;
 
@@ -57,9 +59,16 @@ impl Drop for Registered {
     }
 }
 
-/// Forwards what comes until the engine stops.
-pub(crate) async fn forward_all(mut flows: IncomingFlows, proxy_map: ProxyMap) {
+/// Forwards what comes until the engine stops, but what is for MagicDNS.
+pub(crate) async fn forward_all(
+    mut flows: IncomingFlows,
+    proxy_map: ProxyMap,
+    magic_dns: Arc<MagicDns>,
+) {
     while let Some(flow) = flows.recv().await {
+        let Some(flow) = magic_dns.take(flow) else {
+            continue;
+        };
         let proxy_map = proxy_map.clone();
         match flow {
             Incoming::Tcp(caller) => {
@@ -68,17 +77,6 @@ pub(crate) async fn forward_all(mut flows: IncomingFlows, proxy_map: ProxyMap) {
             Incoming::Udp(caller) => {
                 Task::spawn("incoming udp", forward_udp(caller, proxy_map)).detach()
             }
-        }
-    }
-}
-
-/// Refuses what comes until the engine stops.
-pub(crate) async fn refuse_all(mut flows: IncomingFlows) {
-    while let Some(flow) = flows.recv().await {
-        match flow {
-            Incoming::Tcp(caller) => caller.refuse(),
-            // Whoever sends to nobody hears nothing.
-            Incoming::Udp(caller) => drop(caller),
         }
     }
 }

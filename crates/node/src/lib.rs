@@ -17,6 +17,7 @@ mod feature;
 mod incoming;
 mod links;
 mod log;
+mod magic_dns;
 mod run;
 mod status;
 mod userdial;

@@ -23,6 +23,7 @@ use crate::control_runner::ControlRunner;
 use crate::engine_runner::{self, EngineRunner};
 use crate::incoming::{self, ProxyMap};
 use crate::links;
+use crate::magic_dns::{self, MagicDns};
 use crate::status::StatusReader;
 use crate::userdial::UserDial;
 use crate::{Feature, FeatureHost, LogTap, Registry};
@@ -236,12 +237,13 @@ impl Node {
             log: tap.clone(),
         };
         let mut tasks = registry.start(&feature_host);
-        // With a device only what goes to our service addresses ends in our own stack, and no service is built.
+        let magic_dns = MagicDns::new(brain.clone(), dial.clone());
+        // With a device only what goes to our service addresses ends in our own stack.
         let forwarded = match has_tun {
-            true => Task::spawn("incoming flows", incoming::refuse_all(flows)),
+            true => Task::spawn("incoming flows", magic_dns::serve(flows, magic_dns)),
             false => Task::spawn(
                 "incoming flows",
-                incoming::forward_all(flows, proxy_map.clone()),
+                incoming::forward_all(flows, proxy_map.clone(), magic_dns),
             ),
         };
         tasks.push(forwarded);

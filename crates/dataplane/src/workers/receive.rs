@@ -117,8 +117,8 @@ impl Receiver {
     }
 
     /// Takes what one read gave.
-    #[cfg(test)]
-    pub(super) fn batch(&mut self, buffer: &mut [u8], trains: &[UdpRx], now: Instant) {
+    #[cfg(any(test, feature = "trial"))]
+    pub(crate) fn batch(&mut self, buffer: &mut [u8], trains: &[UdpRx], now: Instant) {
         let mut batch = Batch::default();
         self.collect(buffer, &mut batch, trains, now);
         self.finish(buffer, &mut batch);

@@ -9,16 +9,14 @@ use std::time::Duration;
 use filter::{Filter, Flows, LocalSet, Rules};
 use host::{
     Batch, Csum, DropCounts, Ecn, Gso, GsoKind, Instant, Limits, PeerConfig, Sent, SocketId,
-    TunQueue, TunRx, TunTx, UdpRx, UdpSocket, UdpTx, Until, Waker, Wall,
+    TunQueue, TunRx, TunTx, UdpRx, UdpSocket, UdpTx, Until, Waker,
 };
 use ipnet::IpNet;
 use keys::{DiscoPublic, NodePrivate};
 use metrics::{DropReason, Path, UserMetrics};
 use packet::{PeerId, Proto, checksum};
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
 use tailcfg::FilterRule;
-use wireguard::{Context, DATA_OVERHEAD, Identity, IndexTable, Message, Output, Peer, Session};
+use wireguard::{DATA_OVERHEAD, Session};
 
 mod micro;
 
@@ -28,6 +26,7 @@ use crate::link::SendQueue;
 use crate::mailbox::{Inbox, Mailbox};
 use crate::shared::{Lent, PeerCell, Shared, Way};
 use crate::sockets::SocketPair;
+use crate::trial::{sessions, start};
 
 const MTU: usize = 1280;
 const HEADERS: usize = 40;
@@ -38,10 +37,6 @@ fn ip(side: usize) -> IpAddr {
 
 fn place(side: usize) -> SocketAddr {
     ([198, 51, 100, side as u8 + 1], 41641).into()
-}
-
-fn start() -> Instant {
-    Instant::ZERO + Duration::from_secs(5000)
 }
 
 /// A train as the socket was given it.
@@ -299,49 +294,7 @@ impl Side {
 
 /// Two nodes with a session between them. The first has asked for it.
 fn scene() -> [Side; 2] {
-    let mut rng = StdRng::seed_from_u64(9);
-    let keys = [0, 1].map(|_| NodePrivate::generate(&mut rng));
-    let identities = [0, 1].map(|at: usize| Identity::new(keys[at].clone()));
-    let mut peers = [0, 1].map(|at: usize| {
-        Peer::new(identities[at].clone(), keys[1 - at].public()).expect("a good key")
-    });
-    let mut indices = [IndexTable::new(), IndexTable::new()];
-    let now = start();
-    let wall = Wall::from_unix_nanos(1_800_000_000_000_000_000);
-    let mut with = |side: usize, step: &mut dyn FnMut(&mut Peer, &mut Context<'_>)| {
-        let indices = &mut indices[side];
-        let mut context = Context {
-            now,
-            wall,
-            rng: &mut rng,
-            indices,
-        };
-        step(&mut peers[side], &mut context);
-        match peers[side].poll_output(now) {
-            Some(Output::Handshake(message)) => message,
-            _ => Vec::new(),
-        }
-    };
-    let initiation = with(0, &mut |peer, ctx| peer.want_session(ctx));
-    let Ok(Message::Initiation(initiation)) = wireguard::classify(&initiation) else {
-        panic!("no initiation");
-    };
-    let response = with(1, &mut |peer, ctx| {
-        let opened = identities[1].open_initiation(&initiation).expect("for us");
-        peer.handle_initiation(opened, ctx).expect("taken");
-    });
-    let Ok(Message::Response(response)) = wireguard::classify(&response) else {
-        panic!("no response");
-    };
-    with(0, &mut |peer, ctx| {
-        peer.handle_response(&response, ctx).expect("taken")
-    });
-    // The responder may send once it has heard something.
-    let first = peers[0].session(now).expect("a session").clone();
-    let second = indices[1]
-        .session(first.remote_index())
-        .expect("a session")
-        .clone();
+    let ([first, second], keys) = sessions();
     [Side::new(0, first, &keys), Side::new(1, second, &keys)]
 }
 
@@ -736,7 +689,7 @@ fn a_relay_gets_frames_in_one_batch() {
     a.shared.links.store(Arc::new(links));
     let way = Way::Relay {
         link,
-        to: NodePrivate::generate(&mut StdRng::seed_from_u64(1)).public(),
+        to: sessions().1[1].public(),
     };
     a.cell.lent.store(Some(Arc::new(Lent::new(way, start()))));
     assert!(
