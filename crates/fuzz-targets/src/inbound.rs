@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use dataplane::trial::{Given, Inbound};
 use host::{Ecn, GsoKind, UdpRx};
 use packet::offload::Splitter;
-use packet::{Proto, checksum};
+use packet::{IpView, Proto, checksum};
 
 /// Reads of at most so many datagrams.
 const MAX_DATAGRAMS: usize = 128;
@@ -71,10 +71,12 @@ impl Read {
         }
     }
 
-    fn seal(&mut self, packet: Vec<u8>) -> Vec<u8> {
+    fn seal(&mut self, mut packet: Vec<u8>) -> Vec<u8> {
         let Some(datagram) = self.inbound.seal(&packet) else {
             return Vec::new();
         };
+        // A packet that says that it is longer has the tunnel's padding as its end.
+        packet.resize(packet.len().next_multiple_of(16), 0);
         self.sealed.push(packet);
         self.last.clone_from(&datagram);
         datagram
@@ -163,40 +165,42 @@ impl Read {
     }
 
     fn find(&mut self, packet: &[u8]) {
-        let found = self
-            .sealed
-            .iter()
-            .position(|sealed| essence(sealed, packet.len()) == essence(packet, packet.len()));
+        let wanted = essence(packet);
+        assert_eq!(
+            wanted.as_ref().map(Vec::len),
+            Some(packet.len()),
+            "nothing follows it"
+        );
+        let mut sealed = self.sealed.iter();
+        let found = sealed.position(|sealed| essence(sealed) == wanted);
         let at = found.expect("the host gets nothing but what was sealed, and nothing twice");
         self.sealed.swap_remove(at);
     }
 }
 
-/// The first `len` bytes of a packet without what may change on the way: how congestion is marked, checksums (zero has two forms), an id
-/// that says nothing.
-fn essence(packet: &[u8], len: usize) -> Option<Vec<u8>> {
-    let mut packet = packet.get(..len)?.to_vec();
-    let (header_len, proto) = match packet.first()? >> 4 {
-        4 => {
-            *packet.get_mut(1)? &= !3;
-            packet.get_mut(10..12)?.fill(0);
-            if packet.get(6)? & 0x40 != 0 {
-                packet.get_mut(4..6)?.fill(0);
-            }
-            (usize::from(packet[0] & 0xf) * 4, *packet.get(9)?)
+/// A packet, as long as it says that it is, without what may change on the way: how congestion is marked, checksums (zero has two
+/// forms), an id that says nothing. `None` for what is none.
+fn essence(packet: &[u8]) -> Option<Vec<u8>> {
+    let view = IpView::parse(packet).ok()?;
+    let mut bytes = view.bytes().to_vec();
+    if view.dst().is_ipv4() {
+        *bytes.get_mut(1)? &= !3;
+        bytes.get_mut(10..12)?.fill(0);
+        if bytes.get(6)? & 0x40 != 0 {
+            bytes.get_mut(4..6)?.fill(0);
         }
-        _ => {
-            *packet.get_mut(1)? &= !0x30;
-            (40, *packet.get(6)?)
-        }
+    } else {
+        *bytes.get_mut(1)? &= !0x30;
+    }
+    let transport = bytes.len() - view.transport().len();
+    let checksum = match view.is(Proto::TCP) {
+        true => transport + 16,
+        false => transport + 6,
     };
-    let checksum = match Proto(proto) {
-        Proto::TCP => header_len + 16,
-        Proto::UDP => header_len + 6,
-        _ => return Some(packet),
-    };
-    if let Some(sum) = packet.get_mut(checksum..checksum + 2) {
+    if (view.is(Proto::TCP) || view.is(Proto::UDP))
+        && let Some(sum) = bytes.get_mut(checksum..checksum + 2)
+    {
         sum.fill(0);
     }
-    Some(packet)
+    Some(bytes)
 }

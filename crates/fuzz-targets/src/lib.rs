@@ -6,6 +6,7 @@
 
 mod batches;
 mod control;
+mod dns;
 mod inbound;
 mod local;
 mod packets;
@@ -23,6 +24,7 @@ pub const TARGETS: &[Target] = &[
     ("derp_client", relay::derp_client),
     ("derp_server", relay::derp_server),
     ("disco", packets::disco),
+    ("dns", dns::message),
     ("filter", packets::filter),
     ("geneve", packets::geneve),
     ("goflag", local::goflag),

@@ -209,7 +209,10 @@ impl Deliverer {
             }
             let packet = buffer.get(range.clone()).unwrap_or_default();
             match self.judge(packet, &config, guard) {
-                Judged::Accept => self.coalescer.start(buffer, range),
+                Judged::Accept { len } => {
+                    let whole = range.start..range.start + len;
+                    self.coalescer.start(buffer, whole);
+                }
                 Judged::Engine => self.slow.push(cell.id, packet),
                 Judged::Drop(reason) => {
                     if let Some(reason) = reason {
@@ -255,7 +258,9 @@ impl Deliverer {
             return Judged::Engine;
         }
         match guard.judge_in(&view, config.jailed) {
-            Verdict::Accept => Judged::Accept,
+            Verdict::Accept => Judged::Accept {
+                len: view.bytes().len(),
+            },
             // It tells the opener of a refused connection.
             Verdict::Drop(_) if view.tcp_flags().has(TcpFlags::SYN) => Judged::Engine,
             Verdict::Drop(reason) => Judged::Drop(Some(label(reason))),
@@ -323,7 +328,10 @@ impl Deliverer {
 }
 
 enum Judged {
-    Accept,
+    /// So much of it is the packet; what follows is the tunnel's padding.
+    Accept {
+        len: usize,
+    },
     /// It knows what to do.
     Engine,
     Drop(Option<DropReason>),
