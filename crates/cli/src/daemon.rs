@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 use ipn::{
     LoginProfile, MaskedPrefs, Notify, Options, PingResult, Prefs, Status, WatchMask, WhoIsResponse,
 };
-use localapi::{Client, ClientError, Dialed, Duplex, RawAnswer};
+use localapi::{Client, ClientError, Dialed, DnsAnswer, Duplex, RawAnswer};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
@@ -114,6 +114,17 @@ impl Context<'_> {
             "status?peers=false"
         };
         self.get(path).await.map_err(|error| connect_hint(&error))
+    }
+
+    pub(crate) async fn dns_query(
+        &mut self,
+        name: &str,
+        kind: &str,
+    ) -> Result<DnsAnswer, ApiError> {
+        let client = self.client();
+        let answer = client.dns_query(name, kind).await;
+        self.compare_versions(&client);
+        answer
     }
 
     pub(crate) async fn prefs(&mut self) -> Result<Prefs, ApiError> {

@@ -8,8 +8,8 @@ use std::future::ready;
 use goflag::{Flag, FlagSet, GoDuration, Kind, Value};
 
 use crate::cmd::{
-    down, get, ip, logout, nc, netcheck, ping, root, set, status, switch, up, version, wait,
-    whoami, whois,
+    dns, down, get, ip, logout, metrics, nc, netcheck, ping, root, set, status, switch, up,
+    version, wait, whoami, whois,
 };
 use crate::command::{Act, Command, default_socket};
 use crate::usage::HIDDEN;
@@ -31,9 +31,9 @@ pub(crate) static ROOT: Command = Command {
         NETCHECK,
         unbuilt::ROUTECHECK,
         IP,
-        unbuilt::DNS,
+        DNS,
         STATUS,
-        unbuilt::METRICS,
+        METRICS,
         PING,
         NC,
         unbuilt::SSH,
@@ -338,6 +338,57 @@ const WHOAMI: Command = Command {
         "tailscale whoami [--json]",
         "Show this machine and its user",
         Act::Run(|c, p| Box::pin(whoami::run(c, p))),
+    )
+};
+
+const DNS: Command = Command {
+    subs: &[
+        Command::new(
+            "status",
+            "tailscale dns status [--all] [--json]",
+            "Print the DNS configuration",
+            Act::NotBuilt,
+        ),
+        Command {
+            long: "Asks the daemon's own resolver for a name. Without a type it asks for an IPv4 address (A); other types are\n\
+                   AAAA, CNAME, MX, NS, PTR, SRV, TXT. Also tells which servers are asked for such a name.",
+            flags: || FlagSet::new("query").bool("json", false, "print JSON"),
+            ..Command::new(
+                "query",
+                "tailscale dns query [--json] <name> [type]",
+                "Ask the forwarder",
+                Act::Run(|c, p| Box::pin(dns::query(c, p))),
+            )
+        },
+    ],
+    ..Command::new(
+        "dns",
+        "tailscale dns status [--all] [--json]\ntailscale dns query [--json] <name> [type]",
+        "Look into the built-in DNS forwarder",
+        Act::Group,
+    )
+};
+
+const METRICS: Command = Command {
+    subs: &[
+        Command::new(
+            "print",
+            "tailscale metrics print",
+            "Print the metrics in Prometheus' text format",
+            Act::Run(|c, p| Box::pin(metrics::print(c, p))),
+        ),
+        Command::new(
+            "write",
+            "tailscale metrics write <path>",
+            "Write the metrics to a file",
+            Act::Run(|c, p| Box::pin(metrics::write(c, p))),
+        ),
+    ],
+    ..Command::new(
+        "metrics",
+        "tailscale metrics <subcommand> [flags]",
+        "Show metrics for users",
+        Act::Group,
     )
 };
 

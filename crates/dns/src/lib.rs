@@ -13,7 +13,7 @@ mod race;
 mod zones;
 
 pub use local::{Lookup, Names, look_up};
-pub use message::{BadQuery, Kind, MAX_UDP, Query, Rcode, Response, limit};
+pub use message::{Answer, BadQuery, Kind, MAX_UDP, Query, Rcode, Response, limit};
 pub use name::{BadName, Name};
 pub use race::{Attempt, Race, Transport};
 pub use zones::{Zones, reverse_zones};

@@ -8,7 +8,7 @@ use crate::{Kind, Name, Query, Rcode, Zones};
 
 /// The name of our service addresses.
 const SYMBOLIC: &str = "magicdns.localhost-tailscale-daemon";
-/// Zones in which 4via6 names may be; or they have one label only.
+/// Zones below which 4via6 names are; or they have one label only.
 const VIA_ZONES: [&str; 2] = ["ts.net", "tailscale.net"];
 /// fd7a:115c:a1e0:b1a::/64, where site and IPv4 address follow.
 const VIA_PREFIX: [u16; 4] = [0xfd7a, 0x115c, 0xa1e0, 0x0b1a];
@@ -57,7 +57,7 @@ impl Resolver<'_> {
     fn look_up_addresses(&self, query: &Query) -> Lookup {
         let name = &query.name;
         // RFC 7686
-        if is_under(name, "onion") {
+        if is_below(name, "onion") {
             return Lookup::Answer(query.answer_nothing(Rcode::NX_DOMAIN, None));
         }
         if is(name, SYMBOLIC) && matches!(query.kind, Kind::A | Kind::AAAA) {
@@ -139,8 +139,10 @@ fn is(name: &Name, text: &str) -> bool {
     text.parse::<Name>().is_ok_and(|other| *name == other)
 }
 
-fn is_under(name: &Name, zone: &str) -> bool {
-    zone.parse().is_ok_and(|zone| name.is_under(&zone))
+/// Whether it is below `zone`, which is not itself.
+fn is_below(name: &Name, zone: &str) -> bool {
+    let zone = zone.parse::<Name>();
+    zone.is_ok_and(|zone| name.is_under(&zone) && *name != zone)
 }
 
 fn is_bonjour(name: &Name) -> bool {
@@ -152,23 +154,32 @@ fn is_bonjour(name: &Name) -> bool {
         && (second, third) == (b"_dns-sd", b"_udp")
 }
 
-/// The address in a name like `10-1-1-3-via-7.ts.net`: an IPv4 address behind one of several sites that use the same.
+/// The address in a name like `10-1-1-3-via-7`: an IPv4 address behind one of several sites that use the same.
 fn via(name: &Name) -> Option<Ipv6Addr> {
     let first = std::str::from_utf8(name.labels().next()?).ok()?;
     let rest = name.parent()?;
-    if !rest.is_root() && !VIA_ZONES.iter().any(|zone| is_under(&rest, zone)) {
+    if !rest.is_root() && !VIA_ZONES.iter().any(|zone| is_below(&rest, zone)) {
         return None;
     }
     let (address, site) = first.split_once("-via-")?;
     let address: Ipv4Addr = address.replace('-', ".").parse().ok()?;
-    let site: u32 = match site.strip_prefix("0x") {
-        Some(hex) => u32::from_str_radix(hex, 16).ok()?,
-        None => site.parse().ok()?,
-    };
+    let site = number(site)?;
     let [a, b, c, d] = VIA_PREFIX;
     let halves = |value: u32| ((value >> 16) as u16, value as u16);
     let ((e, f), (g, h)) = (halves(site), halves(address.into()));
     Some(Ipv6Addr::new(a, b, c, d, e, f, g, h))
+}
+
+/// A number as Go reads it without being told its base.
+fn number(text: &str) -> Option<u32> {
+    let prefixes = [("0x", 16), ("0o", 8), ("0b", 2), ("0", 8)];
+    let mut based = prefixes
+        .into_iter()
+        .filter_map(|(prefix, base)| Some((text.strip_prefix(prefix)?, base)));
+    match based.next() {
+        Some((digits, base)) if !digits.is_empty() => u32::from_str_radix(digits, base).ok(),
+        _ => text.parse().ok(),
+    }
 }
 
 /// The address that a name below `in-addr.arpa` or `ip6.arpa` stands for (RFC 1035, 3.5; RFC 3596, 2.5).

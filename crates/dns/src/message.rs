@@ -37,18 +37,59 @@ impl Kind {
     pub const NS: Self = Self(2);
     /// Start of a zone.
     pub const SOA: Self = Self(6);
+    /// Another name for a name.
+    pub const CNAME: Self = Self(5);
     /// Name of an address.
     pub const PTR: Self = Self(12);
     /// What machine it is.
     pub const HINFO: Self = Self(13);
+    /// Who takes mail.
+    pub const MX: Self = Self(15);
+    /// Text.
+    pub const TXT: Self = Self(16);
     /// IPv6 address.
     pub const AAAA: Self = Self(28);
+    /// Who serves what (RFC 2782).
+    pub const SRV: Self = Self(33);
     /// EDNS(0).
     pub const OPT: Self = Self(41);
     /// A whole zone.
     pub const AXFR: Self = Self(252);
     /// All there is.
     pub const ANY: Self = Self(255);
+
+    /// Kinds and what people call them.
+    const NAMES: [(Self, &str); 14] = [
+        (Self::A, "A"),
+        (Self::AAAA, "AAAA"),
+        (Self::ANY, "ALL"),
+        (Self::CNAME, "CNAME"),
+        (Self::HINFO, "HINFO"),
+        (Self(14), "MINFO"),
+        (Self::MX, "MX"),
+        (Self::NS, "NS"),
+        (Self::OPT, "OPT"),
+        (Self::PTR, "PTR"),
+        (Self::SOA, "SOA"),
+        (Self::SRV, "SRV"),
+        (Self::TXT, "TXT"),
+        (Self(11), "WKS"),
+    ];
+
+    /// The kind that people call this, in any case.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let mut names = Self::NAMES.iter();
+        let found = names.find(|(_, known)| known.eq_ignore_ascii_case(name.trim()));
+        found.map(|(kind, _)| *kind)
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        let mut names = Self::NAMES.iter();
+        names.find(|(kind, _)| *kind == self).map(|(_, name)| *name)
+    }
 }
 
 /// What came of a question.
@@ -108,6 +149,10 @@ impl Query {
             return Err(malformed());
         }
         let (name, at) = Name::read(bytes, HEADER_LEN).map_err(|_| malformed())?;
+        // A name that refers to the header would be another one in the answer.
+        if at - HEADER_LEN != name.len() {
+            return Err(malformed());
+        }
         let (Some(kind), Some(class)) = (half(bytes, at), half(bytes, at + 2)) else {
             return Err(malformed());
         };
@@ -278,12 +323,97 @@ impl Response {
         })
     }
 
+    /// The records that answer; an error for what cannot be read.
+    pub fn answers(&self) -> Result<Vec<Answer>, BadName> {
+        let start = match half(&self.bytes, 4) {
+            Some(1) => Name::read(&self.bytes, HEADER_LEN)?.1 + 4,
+            _ => HEADER_LEN,
+        };
+        let all: Result<Vec<Record>, BadName> = records(&self.bytes, start).collect();
+        let answers = all?.into_iter().filter(|record| record.section == 0);
+        answers
+            .map(|record| Answer::read(&self.bytes, &record))
+            .collect()
+    }
+
     /// The message for the client who asked.
     #[must_use]
     pub fn into_reply(mut self, query: &Query) -> Vec<u8> {
         put(&mut self.bytes, 0, half(&query.bytes, 0).unwrap_or(0));
         self.bytes
     }
+}
+
+/// A record of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Whose it is.
+    pub name: Name,
+    /// What it is.
+    pub kind: Kind,
+    /// Its class.
+    pub class: u16,
+    /// Seconds for which it may be kept.
+    pub ttl: u32,
+    /// What it says, as the originals' `dns query` shows it; empty for what it does not show.
+    pub text: String,
+}
+
+impl Answer {
+    fn read(message: &[u8], record: &Record) -> Result<Self, BadName> {
+        let (name, _) = Name::read(message, record.range.start)?;
+        let data = record.class_at + 8;
+        let ttl = message
+            .get(record.class_at + 2..)
+            .and_then(<[u8]>::first_chunk);
+        Ok(Self {
+            name,
+            kind: record.kind,
+            class: record.class,
+            ttl: ttl.map_or(0, |ttl| u32::from_be_bytes(*ttl)),
+            text: text_of(message, record.kind, data..record.range.end)?,
+        })
+    }
+}
+
+fn text_of(message: &[u8], kind: Kind, data: Range<usize>) -> Result<String, BadName> {
+    let bytes = message.get(data.clone()).ok_or(BadName::CutOff)?;
+    let name = |offset: usize| Name::read(message, data.start + offset).map(|(name, _)| name);
+    let field = |at: usize| half(bytes, at).ok_or(BadName::CutOff);
+    Ok(match kind {
+        Kind::A => {
+            let octets: [u8; 4] = bytes.try_into().map_err(|_| BadName::CutOff)?;
+            IpAddr::from(octets).to_string()
+        }
+        Kind::AAAA => {
+            let octets: [u8; 16] = bytes.try_into().map_err(|_| BadName::CutOff)?;
+            IpAddr::from(octets).to_string()
+        }
+        Kind::CNAME | Kind::NS | Kind::PTR => name(0)?.to_string(),
+        Kind::MX => format!("{} (Priority={})", name(2)?, field(0)?),
+        Kind::SRV => format!(
+            "Target={}, Port={}, Priority={}, Weight={}",
+            name(6)?,
+            field(4)?,
+            field(0)?,
+            field(2)?
+        ),
+        Kind::TXT => texts(bytes)?,
+        _ => String::new(),
+    })
+}
+
+/// Strings, each behind its length.
+fn texts(mut bytes: &[u8]) -> Result<String, BadName> {
+    let mut all = Vec::new();
+    while let Some((len, rest)) = bytes.split_first() {
+        let (text, rest) = rest
+            .split_at_checked(usize::from(*len))
+            .ok_or(BadName::CutOff)?;
+        all.push(format!("{:?}", String::from_utf8_lossy(text)));
+        bytes = rest;
+    }
+    Ok(format!("[{}]", all.join(" ")))
 }
 
 /// Shortens a reply to what its client takes by UDP: whole records from its end go, and it is marked. EDNS stays.

@@ -92,6 +92,13 @@ impl Name {
         out.push(0);
     }
 
+    /// Bytes of it as it is sent, uncompressed.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "even the root has one byte")]
+    pub fn len(&self) -> usize {
+        self.0.len() + 1
+    }
+
     /// Its labels, the most special first.
     pub fn labels(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &*self.0;

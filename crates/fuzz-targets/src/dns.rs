@@ -25,7 +25,7 @@ impl Names for Half {
 }
 
 /// A limit, then a message: read as a question, which is answered; and as an answer to it, which is shortened. What we answer is an
-/// answer to what was asked, and no longer than may be.
+/// answer to what was asked, and not too long.
 pub(crate) fn message(data: &[u8]) {
     let Some((max, message)) = data.split_first() else {
         return;

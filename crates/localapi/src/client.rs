@@ -27,7 +27,7 @@ use serde::de::DeserializeOwned;
 use tailcfg::go;
 use tokio::net::UnixStream;
 
-use crate::{Duplex, LOCAL_CAP};
+use crate::{DnsAnswer, Duplex, LOCAL_CAP};
 
 /// Why a request came to nothing.
 #[derive(Debug)]
@@ -242,6 +242,12 @@ impl Client {
             }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Asks the daemon's resolver.
+    pub async fn dns_query(&self, name: &str, kind: &str) -> Result<DnsAnswer, ClientError> {
+        let path = format!("dns-query?name={}&type={}", escape(name), escape(kind));
+        self.get(&path, "DNS answer").await
     }
 
     /// Pings a peer.

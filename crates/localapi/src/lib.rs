@@ -11,6 +11,7 @@
 
 mod actor;
 mod client;
+mod dns;
 mod error;
 mod reply;
 mod request;
@@ -20,6 +21,7 @@ mod watch;
 
 pub use actor::{Actor, Right};
 pub use client::{Client, ClientError, Dialed, RawAnswer, escape};
+pub use dns::DnsAnswer;
 pub use error::ApiError;
 pub use reply::{Duplex, Reply};
 pub use request::{DialRequest, Request, WhoIsAddr};

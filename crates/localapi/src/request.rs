@@ -67,6 +67,13 @@ pub enum Request {
     DerpMap,
     /// The tailnet's DNS settings.
     DnsConfig,
+    /// Ask our resolver.
+    DnsQuery {
+        /// For what.
+        name: ::dns::Name,
+        /// Of which kind.
+        kind: ::dns::Kind,
+    },
     /// Connect to somewhere in the tailnet.
     Dial(DialRequest),
     /// Follow the daemon's log.
@@ -360,6 +367,19 @@ pub(crate) fn debug(parts: &Parts<'_>) -> Result<Request, ApiError> {
         action,
         body: parts.body.clone(),
     })
+}
+
+pub(crate) fn dns_query(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    let kind = match parts.query("type").trim().to_ascii_uppercase() {
+        none if none.is_empty() => ::dns::Kind::A,
+        name => ::dns::Kind::named(&name)
+            .ok_or_else(|| ApiError::bad_request(format!("unknown DNS message type: {name}")))?,
+    };
+    let name = parts.query("name");
+    let name = name
+        .parse()
+        .map_err(|error| ApiError::failed(format!("`{name}`: {error}")))?;
+    Ok(Request::DnsQuery { name, kind })
 }
 
 pub(crate) fn number(parts: &Parts<'_>, make: fn(i64) -> Request) -> Result<Request, ApiError> {

@@ -196,6 +196,15 @@ pub static ROUTES: &[Route] = &[
         |_| Ok(Request::DnsConfig),
     ),
     Route {
+        wrong_method: (405, "only GET allowed"),
+        ..get(
+            "dns-query",
+            Right::Write,
+            "dns-query access denied",
+            request::dns_query,
+        )
+    },
+    Route {
         right: Right::Open,
         wrong_method: (405, "POST required"),
         ..post("dial", "", 101, request::dial)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backend::Snapshot;
 use dataplane::{Incoming, IncomingFlows, IncomingTcp, IncomingUdp};
-use dns::{Attempt, BadQuery, Lookup, Name, Names, Query, Race, Response, Transport, Zones};
+use dns::{Attempt, BadQuery, Kind, Lookup, Name, Names, Query, Race, Response, Transport, Zones};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use netmap::NetMap;
@@ -151,6 +151,17 @@ impl MagicDns {
         }
         drop(answers);
         writer.join().await;
+    }
+
+    /// The answer to a question of our own, and who would be asked.
+    pub(crate) async fn query(&self, name: &Name, kind: Kind) -> (Vec<u8>, Vec<SocketAddr>) {
+        let query = Query::new(1, name, kind);
+        let servers = self.zones(&self.brain.snapshot()).servers(name).to_vec();
+        let reply = match self.look_up(&query) {
+            Lookup::Answer(reply) => reply,
+            Lookup::Ask(servers) => self.ask(&query, &servers, Transport::Tcp).await,
+        };
+        (reply, servers)
     }
 
     /// The answer to a message; `None` if there is none to give.

@@ -240,10 +240,10 @@ impl Node {
         let magic_dns = MagicDns::new(brain.clone(), dial.clone());
         // With a device only what goes to our service addresses ends in our own stack.
         let forwarded = match has_tun {
-            true => Task::spawn("incoming flows", magic_dns::serve(flows, magic_dns)),
+            true => Task::spawn("incoming flows", magic_dns::serve(flows, magic_dns.clone())),
             false => Task::spawn(
                 "incoming flows",
-                incoming::forward_all(flows, proxy_map.clone(), magic_dns),
+                incoming::forward_all(flows, proxy_map.clone(), magic_dns.clone()),
             ),
         };
         tasks.push(forwarded);
@@ -266,6 +266,7 @@ impl Node {
             status,
             dial,
             proxy_map,
+            magic_dns,
             log: tap,
             metrics,
             shutdown: Arc::clone(&shutdown),

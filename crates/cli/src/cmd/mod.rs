@@ -1,10 +1,12 @@
 //! The commands' functions, one file each.
 
 pub(crate) mod debug;
+pub(crate) mod dns;
 pub(crate) mod down;
 pub(crate) mod get;
 pub(crate) mod ip;
 pub(crate) mod logout;
+pub(crate) mod metrics;
 pub(crate) mod nc;
 pub(crate) mod netcheck;
 pub(crate) mod ping;

@@ -74,40 +74,6 @@ pub(super) const ROUTECHECK: Command = hidden(unbuilt(
     "tailscale routecheck",
     "Report which routers of shared routes answer",
 ));
-pub(super) const DNS: Command = group(
-    "dns",
-    "tailscale dns status [--all] [--json]\ntailscale dns query [--json] <name> [type]",
-    "Look into the built-in DNS forwarder",
-    &[
-        unbuilt(
-            "status",
-            "tailscale dns status [--all] [--json]",
-            "Print the DNS configuration",
-        ),
-        unbuilt(
-            "query",
-            "tailscale dns query [--json] <name> [type]",
-            "Ask the forwarder",
-        ),
-    ],
-);
-pub(super) const METRICS: Command = group(
-    "metrics",
-    "tailscale metrics <subcommand> [flags]",
-    "Show metrics for users",
-    &[
-        unbuilt(
-            "print",
-            "tailscale metrics print",
-            "Print the metrics in Prometheus' text format",
-        ),
-        unbuilt(
-            "write",
-            "tailscale metrics write <path>",
-            "Write the metrics to a file",
-        ),
-    ],
-);
 pub(super) const SSH: Command = unbuilt(
     "ssh",
     "tailscale ssh [user@]<host> [args...]",

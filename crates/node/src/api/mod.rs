@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use host::BoxFuture;
 use ipn::CheckPrefsResponse;
-use localapi::{Actor, ApiError, DialRequest, Handler, Reply, Request, WhoIsAddr};
+use localapi::{Actor, ApiError, DialRequest, DnsAnswer, Handler, Reply, Request, WhoIsAddr};
 use metrics::UserMetrics;
 use packet::PeerId;
 use rand_core::Rng as _;
@@ -22,6 +22,7 @@ use tokio::sync::Notify as Signal;
 use crate::brain::BrainHandle;
 use crate::bus::{Bus, PeerWatchers};
 use crate::incoming::ProxyMap;
+use crate::magic_dns::MagicDns;
 use crate::run::UidOf;
 use crate::status::StatusReader;
 use crate::userdial::{UserDial, Way};
@@ -38,6 +39,7 @@ pub(crate) struct Api {
     pub(crate) has_tun: bool,
     pub(crate) marks_sockets: bool,
     pub(crate) proxy_map: ProxyMap,
+    pub(crate) magic_dns: Arc<MagicDns>,
     pub(crate) log: LogTap,
     pub(crate) metrics: Arc<UserMetrics>,
     pub(crate) shutdown: Arc<Signal>,
@@ -114,6 +116,10 @@ impl Api {
                 Ok(Reply::Done)
             }
             Request::DerpMap => self.derp_map(),
+            Request::DnsQuery { name, kind } => {
+                let (bytes, servers) = self.magic_dns.query(&name, kind).await;
+                Reply::json(&DnsAnswer::new(bytes, &servers))
+            }
             Request::DnsConfig => match &self.brain.snapshot().netmap {
                 Some(netmap) => Reply::json_tabs(&*netmap.dns),
                 None => Err(ApiError::unavailable("no netmap")),

@@ -11,6 +11,7 @@ mod bus;
 mod common;
 mod local;
 mod logins;
+mod names;
 mod paths;
 mod questions;
 

@@ -9,12 +9,13 @@ use testkit::originals::{self, Daemon, TailscaledOptions};
 
 use super::common::*;
 
-struct Asked {
-    admin: Admin,
+pub(crate) struct Asked {
+    pub(crate) admin: Admin,
     /// By name: the number, and the IPv4 address.
-    nodes: BTreeMap<&'static str, (i64, String)>,
+    pub(crate) nodes: BTreeMap<&'static str, (i64, String)>,
     _control: controlserver::Server,
-    _daemons: [Daemon; 2],
+    /// Ours and Go's.
+    pub(crate) daemons: [Daemon; 2],
     _relay: originals::Derper,
 }
 
@@ -44,7 +45,7 @@ fn derp_map(relay: &originals::Derper) -> DerpMap {
 }
 
 /// Our control server with our daemon and Go's.
-async fn asked(test: &str) -> Option<Asked> {
+pub(crate) async fn asked(test: &str) -> Option<Asked> {
     let go_cli = originals::program(test, "TS_GO_TAILSCALE")?;
     let relay = originals::go_derper(test)?;
     let options = TailscaledOptions::default();
@@ -84,7 +85,7 @@ async fn asked(test: &str) -> Option<Asked> {
         admin,
         nodes,
         _control: control,
-        _daemons: daemons,
+        daemons,
         _relay: relay,
     })
 }

@@ -1,0 +1,37 @@
+//! What `dns-query` answers.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use tailcfg::Resolver;
+use tailcfg::go::Bytes;
+
+const PORT: u16 = 53;
+
+/// An answer of the daemon's resolver (`apitype.DNSQueryResponse`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DnsAnswer {
+    /// The message.
+    pub bytes: Bytes,
+    /// Who may have been asked; `None` if nobody is.
+    pub resolvers: Option<Vec<Resolver>>,
+}
+
+impl DnsAnswer {
+    /// A message, and the servers for its name.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>, servers: &[SocketAddr]) -> Self {
+        let resolver = |server: &SocketAddr| Resolver {
+            addr: match server.port() {
+                PORT => server.ip().to_string(),
+                _ => server.to_string(),
+            },
+            ..Resolver::default()
+        };
+        Self {
+            bytes: Bytes(bytes),
+            resolvers: (!servers.is_empty()).then(|| servers.iter().map(resolver).collect()),
+        }
+    }
+}
