@@ -25,4 +25,4 @@ mod userdial;
 pub use dial::{DatagramFlow, Dial, Stream};
 pub use feature::{Feature, FeatureHost, Registry, StatusSource};
 pub use log::{LogEntry, LogSubscription, LogTap};
-pub use run::{Config, Error, HostParts, UidOf, run};
+pub use run::{Config, Error, ForwardingProblem, HostParts, UidOf, run};

@@ -69,7 +69,12 @@ pub struct HostParts {
     pub hostinfo: Hostinfo,
     /// The number of a local user.
     pub uid_of: UidOf,
+    /// What stands in the way of routing for others.
+    pub forwarding_problem: ForwardingProblem,
 }
+
+/// Says what keeps the machine from forwarding packets, in words for people; empty if nothing does.
+pub type ForwardingProblem = Box<dyn Fn() -> String + Send + Sync>;
 
 /// Finds the number of a local user by name.
 pub type UidOf = Box<dyn Fn(&str) -> Option<u32> + Send + Sync>;
@@ -271,6 +276,7 @@ impl Node {
             metrics,
             shutdown: Arc::clone(&shutdown),
             uid_of: host.uid_of,
+            forwarding_problem: host.forwarding_problem,
             var_root,
         };
         let (stop_brain, stopped) = oneshot::channel();

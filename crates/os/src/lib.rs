@@ -4,6 +4,8 @@
 //! nothing above floor 5 but a binary names this crate; the node gets its parts handed in as traits.
 
 pub mod facts;
+#[cfg(target_os = "linux")]
+pub mod forwarding;
 pub mod lifeline;
 #[cfg(target_os = "linux")]
 pub mod links;

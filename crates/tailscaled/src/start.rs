@@ -232,6 +232,7 @@ async fn serve(
         dns: Box::new(os::userspace::Untouched),
         hostinfo,
         uid_of: Box::new(os::process::uid_of),
+        forwarding_problem: Box::new(forwarding_problem),
     };
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -245,6 +246,16 @@ async fn serve(
     node::run(config, host, tap, stop)
         .await
         .map_err(anyhow::Error::msg)
+}
+
+#[cfg(target_os = "linux")]
+fn forwarding_problem() -> String {
+    os::forwarding::problem()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forwarding_problem() -> String {
+    "Whether this system forwards packets is not known.".to_owned()
 }
 
 /// A proxy setting of the environment that points at our own proxy would send our connections in a circle.

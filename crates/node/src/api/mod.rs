@@ -23,7 +23,7 @@ use crate::brain::BrainHandle;
 use crate::bus::{Bus, PeerWatchers};
 use crate::incoming::ProxyMap;
 use crate::magic_dns::MagicDns;
-use crate::run::UidOf;
+use crate::run::{ForwardingProblem, UidOf};
 use crate::status::StatusReader;
 use crate::userdial::{UserDial, Way};
 use crate::{Dial as _, LogTap};
@@ -44,6 +44,7 @@ pub(crate) struct Api {
     pub(crate) metrics: Arc<UserMetrics>,
     pub(crate) shutdown: Arc<Signal>,
     pub(crate) uid_of: UidOf,
+    pub(crate) forwarding_problem: ForwardingProblem,
     pub(crate) var_root: Option<PathBuf>,
 }
 
@@ -155,10 +156,16 @@ impl Api {
             Request::PeerById(id) => self.peer_by_id(id),
             Request::UserProfile(id) => self.user_profile(id),
             Request::BugReport { note } => Ok(self.bug_report(&note)),
-            // Userspace mode forwards by itself, and with a device nothing is forwarded yet.
-            Request::CheckIpForwarding | Request::CheckUdpGroForwarding => {
-                Reply::json(&BTreeMap::from([("Warning", "")]))
+            Request::CheckIpForwarding => {
+                // Userspace mode forwards by itself.
+                let problem = match self.has_tun {
+                    true => (self.forwarding_problem)(),
+                    false => String::new(),
+                };
+                Reply::json(&BTreeMap::from([("Warning", problem)]))
             }
+            // It is about speed only, and nothing is looked at yet.
+            Request::CheckUdpGroForwarding => Reply::json(&BTreeMap::from([("Warning", "")])),
             // Compat: without a tunnel device the originals say so whatever their sockets do.
             Request::CheckSoMarkInUse => {
                 let marked = self.marks_sockets || !self.has_tun;
