@@ -50,6 +50,8 @@ pub struct Backend {
     hostinfo: Arc<Hostinfo>,
     net_info: Option<Box<NetInfo>>,
     peerapi_ports: (u16, u16),
+    /// Of the engine's UDP sockets, for IPv4 and IPv6.
+    udp_ports: [u16; 2],
     live: Live,
     link_up: bool,
     asked: Asked,
@@ -137,6 +139,7 @@ impl Backend {
             hostinfo,
             net_info: None,
             peerapi_ports: (0, 0),
+            udp_ports: [0; 2],
             live: Live::default(),
             link_up: true,
             asked: Asked::default(),
@@ -243,6 +246,10 @@ impl Backend {
                 facts.derp_trouble.insert(region, text);
             }
             EngineEvent::NetInfo(info) => self.net_info = Some(info),
+            EngineEvent::Ports(ports) => {
+                self.is_stale |= self.udp_ports != ports;
+                self.udp_ports = ports;
+            }
             EngineEvent::Udp4Unbound(unbound) => facts.udp4_unbound = unbound,
             EngineEvent::DiscoAdvertised { peer, key } => self.learn_disco(peer, key, at),
         }
@@ -552,7 +559,9 @@ impl Backend {
 
     fn derive_router(&mut self, map: Option<&NetMap>) {
         let prefs = self.profiles.prefs();
-        let router = map.map(|map| derive::router::router(map, prefs, self.peer_configs.routes()));
+        let router = map.map(|map| {
+            derive::router::router(map, prefs, self.peer_configs.routes(), self.udp_ports)
+        });
         self.asked.router.want = router.unwrap_or_default();
     }
 

@@ -230,6 +230,8 @@ pub enum EngineEvent {
     },
     /// What is known of our network.
     NetInfo(Box<NetInfo>),
+    /// The ports of the UDP sockets, for IPv4 and IPv6; 0 where there is none.
+    Ports([u16; 2]),
     /// Whether no UDP socket could be bound.
     Udp4Unbound(bool),
     /// A peer told us its disco key inside the tunnel.

@@ -314,6 +314,10 @@ impl Shell {
         self.shared.sockets.store(Arc::new(self.sockets.pair()));
         let unbound = ports.v4.is_none() && !self.config.relay_only;
         self.tell(EngineEvent::Udp4Unbound(unbound));
+        self.tell(EngineEvent::Ports([
+            ports.v4.unwrap_or(0),
+            ports.v6.unwrap_or(0),
+        ]));
         self.core.set_clocks(clocks());
         self.core.handle_bound(ports);
     }

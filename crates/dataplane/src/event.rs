@@ -37,6 +37,8 @@ pub enum EngineEvent {
     NetInfo(NetInfo),
     /// Whether there is no IPv4 socket although there should be one. It is tried again when the links change.
     Udp4Unbound(bool),
+    /// The UDP sockets have these ports, for IPv4 and IPv6; 0 where there is none.
+    Ports([u16; 2]),
     /// We may be reached at these addresses, and no others. Control must be told.
     Endpoints(Vec<Endpoint>),
     /// The TUN device can be used no more. Nothing passes between host and tailnet until the engine is started again.

@@ -147,6 +147,7 @@ async fn translate(event: dataplane::EngineEvent, engine: &Engine) -> Vec<Engine
             vec![EngineEvent::DerpConnected { region, connected }]
         }
         dataplane::EngineEvent::Udp4Unbound(unbound) => vec![EngineEvent::Udp4Unbound(unbound)],
+        dataplane::EngineEvent::Ports(ports) => vec![EngineEvent::Ports(ports)],
         dataplane::EngineEvent::DerpTrouble { region, text } => {
             vec![EngineEvent::DerpTrouble { region, text }]
         }

@@ -29,8 +29,9 @@ const MAX_TCP_QUERY: usize = 4096;
 const TCP_IDLE: Duration = Duration::from_secs(45);
 /// Answers that may wait for a connection.
 const TCP_ANSWERS: usize = 16;
-/// How long a socket waits for one more question: resolvers ask for both kinds of addresses by one.
-const UDP_IDLE: Duration = Duration::from_secs(6);
+/// How long a flow waits for one more question (the original's figure): resolvers ask for both kinds of addresses by one socket. Who asks
+/// later begins a new flow.
+const UDP_IDLE: Duration = Duration::from_millis(150);
 /// Longer than any datagram.
 const BUFFER_LEN: usize = 65_535;
 

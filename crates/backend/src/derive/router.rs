@@ -15,7 +15,12 @@ use super::routes::Routes;
 const MAX_SINGLE_ROUTES: usize = 10_000;
 
 /// Addresses and routes for the OS.
-pub(crate) fn router(map: &NetMap, prefs: &Prefs, peers: &Routes) -> RouterConfig {
+pub(crate) fn router(
+    map: &NetMap,
+    prefs: &Prefs,
+    peers: &Routes,
+    udp_ports: [u16; 2],
+) -> RouterConfig {
     let mut routes: BTreeSet<IpNet> = BTreeSet::new();
     let mut cgnat = Vec::new();
     for route in peers.prefixes() {
@@ -53,11 +58,11 @@ pub(crate) fn router(map: &NetMap, prefs: &Prefs, peers: &Routes) -> RouterConfi
             true => Lan::Captured,
             false => Lan::Wins,
         },
-        firewall: firewall(map, prefs),
+        firewall: firewall(map, prefs, udp_ports),
     }
 }
 
-fn firewall(map: &NetMap, prefs: &Prefs) -> FirewallConfig {
+fn firewall(map: &NetMap, prefs: &Prefs, [port_v4, port_v6]: [u16; 2]) -> FirewallConfig {
     FirewallConfig {
         mode: match prefs.netfilter_mode {
             ipn::NetfilterMode::OFF => NetfilterMode::Off,
@@ -75,8 +80,8 @@ fn firewall(map: &NetMap, prefs: &Prefs) -> FirewallConfig {
             true => CgnatGuard::Off,
             false => CgnatGuard::Narrow,
         },
-        port_v4: 0,
-        port_v6: 0,
+        port_v4,
+        port_v6,
     }
 }
 

@@ -448,6 +448,21 @@ fn hostinfo_changes_are_sent_once() {
 }
 
 #[test]
+fn the_firewall_lets_the_engines_ports_in() {
+    let mut world = World::new();
+    world.bring_up("node1", 1);
+    let ports = |world: &World| {
+        let firewall = &world.router.as_ref().unwrap().firewall;
+        [firewall.port_v4, firewall.port_v6]
+    };
+    assert_eq!(ports(&world), [0, 0]);
+    let bound = Event::Engine(EngineEvent::Ports([41641, 41642]));
+    world.send(bound.clone());
+    assert_eq!(ports(&world), [41641, 41642]);
+    assert_eq!(world.send(bound), Vec::<String>::new());
+}
+
+#[test]
 fn edits_that_make_no_sense() {
     let mut world = World::new();
     world.send(Event::Boot);
