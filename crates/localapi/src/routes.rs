@@ -327,7 +327,6 @@ pub static ROUTES: &[Route] = &[
     absent("dev-set-state-store"),
     absent("disconnect-control"),
     absent("dns-osconfig"),
-    absent("dns-query"),
     absent("drive/fileserver-address"),
     absent("drive/shares"),
     absent("file-put/"),
