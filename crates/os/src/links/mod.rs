@@ -4,6 +4,7 @@
 //! lists and the clock.
 
 mod monitor;
+mod pace;
 mod state;
 
 pub use monitor::Monitor;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use host::{BoxFuture, Instant, LinkDelta, LinkMonitor, LinkState};
 use packet::addr::is_tailscale_ip;
 
+use super::pace::Pace;
 use super::state::{Interface, Machine, TICK, delta};
 use crate::netlink::route::{
     DEL_LINK, DEL_ROUTE, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, TABLE_MAIN, UNICAST,
@@ -16,8 +17,6 @@ use crate::netlink::{Address, Message, Netlink, Protocol, Route};
 
 /// Multicast groups: links, addresses and routes of both families (`RTMGRP_*`).
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
-/// After one look at the interfaces the next has to wait: changes come in swarms.
-const SETTLE: Duration = Duration::from_secs(1);
 /// How long a kernel that cannot be asked is left alone.
 const RETRY: Duration = Duration::from_secs(5);
 /// Our routing table: its routes are no news.
@@ -33,6 +32,7 @@ pub struct Monitor {
     ticked: Instant,
     /// When the interfaces may be read again.
     rested: Instant,
+    pace: Pace,
     /// Something has changed that was not looked at yet.
     is_stale: bool,
 }
@@ -50,6 +50,7 @@ impl Monitor {
             machine,
             ticked: rt::now(),
             rested: rt::now(),
+            pace: Pace::default(),
             is_stale: false,
         })
     }
@@ -68,7 +69,7 @@ impl Monitor {
                 }
             };
             self.is_stale = false;
-            self.rested = now + SETTLE;
+            self.rested = now + self.pace.rest(now);
             let step = delta(&self.machine, &machine, gap);
             self.machine = machine;
             if let Some(step) = step {
