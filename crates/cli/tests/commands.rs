@@ -375,6 +375,29 @@ fn another_version_is_told_once() {
 }
 
 #[test]
+fn metrics_are_written_whole_or_not_at_all() {
+    let text = "tailscaled_x 1\n";
+    let metrics = answer("GET /localapi/v0/usermetrics", 200, text);
+    let daemon = daemon("Running", vec![metrics]);
+    assert_eq!(run(&daemon, &["metrics", "print"]).stdout, text);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.prom");
+    std::fs::write(&file, "old and longer than what follows").unwrap();
+    let path = file.to_str().unwrap();
+    let outcome = run(&daemon, &["metrics", "write", path]);
+    assert_eq!((outcome.code, &*outcome.stderr), (0, ""));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    // What is no file is not replaced by one, and nothing is left behind.
+    let directory = dir.path().to_str().unwrap();
+    for path in [directory, "/dev/null"] {
+        let outcome = run(&daemon, &["metrics", "write", path]);
+        let said = format!("{path} already exists and is not a regular file\n");
+        assert_eq!((outcome.code, outcome.stderr), (1, said));
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn who_sits_behind_tailscale_is_asked_before_it_goes_down() {
     let daemon = daemon("Running", vec![]);
     let remote = env(&[("SSH_CLIENT", "100.64.0.9 50000 22")]);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use packet::addr::{SERVICE_V4, SERVICE_V6};
+use packet::addr::{SERVICE_V4, SERVICE_V6, VIA};
 
 use crate::{Kind, Name, Query, Rcode, Zones};
 
@@ -10,8 +10,6 @@ use crate::{Kind, Name, Query, Rcode, Zones};
 const SYMBOLIC: &str = "magicdns.localhost-tailscale-daemon";
 /// Zones below which 4via6 names are; or they have one label only.
 const VIA_ZONES: [&str; 2] = ["ts.net", "tailscale.net"];
-/// fd7a:115c:a1e0:b1a::/64, where site and IPv4 address follow.
-const VIA_PREFIX: [u16; 4] = [0xfd7a, 0x115c, 0xa1e0, 0x0b1a];
 /// Who looks for services by unicast asks for these names of a network. Nobody has an answer.
 const BONJOUR: [&str; 5] = ["b", "db", "r", "dr", "lb"];
 
@@ -164,10 +162,8 @@ fn via(name: &Name) -> Option<Ipv6Addr> {
     let (address, site) = first.split_once("-via-")?;
     let address: Ipv4Addr = address.replace('-', ".").parse().ok()?;
     let site = number(site)?;
-    let [a, b, c, d] = VIA_PREFIX;
-    let halves = |value: u32| ((value >> 16) as u16, value as u16);
-    let ((e, f), (g, h)) = (halves(site), halves(address.into()));
-    Some(Ipv6Addr::new(a, b, c, d, e, f, g, h))
+    let behind_prefix = u128::from(site) << 32 | u128::from(u32::from(address));
+    Some(Ipv6Addr::from(u128::from(VIA.addr()) | behind_prefix))
 }
 
 /// A number as Go reads it without being told its base.

@@ -7,9 +7,9 @@ use std::ops::Range;
 use crate::{BadName, Name};
 
 const HEADER_LEN: usize = 12;
-/// What a client takes by UDP that does not say more, and what we send at most (the original's limit).
+/// What a client takes by UDP that does not say more.
 const MIN_UDP: u16 = 512;
-/// The longest answer by UDP.
+/// The longest answer by UDP (the original's limit).
 pub const MAX_UDP: u16 = 4095;
 const CLASS_IN: u16 = 1;
 

@@ -1,7 +1,7 @@
 //! One question, several servers: who is asked when, and whose answer counts.
 //!
-//! All are asked by UDP at once. A server that has not answered after two seconds, or that has more than fits, is asked by TCP too; a
-//! client that came by TCP has it asked by TCP at once. The first real answer wins. A server that says that it cannot or will not is heard
+//! All are asked by UDP at once. A server that has not answered after two seconds, or that no datagram reaches, is asked by TCP too; a
+//! client that came by TCP has all asked by TCP at once, since it wants more than fits a datagram. The first real answer wins. A server that says that it cannot or will not is heard
 //! only if no other says better. Whoever asks gets an answer in any case, before it gives up itself.
 
 use std::time::Duration;

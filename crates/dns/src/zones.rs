@@ -35,13 +35,6 @@ impl Zones {
         zones.find_map(|(suffix, servers)| servers.is_none().then_some(suffix))
     }
 
-    /// All suffixes, with their servers if they are not ours.
-    pub fn iter(&self) -> impl Iterator<Item = (&Name, Option<&[SocketAddr]>)> {
-        self.0
-            .iter()
-            .map(|(name, servers)| (name, servers.as_deref()))
-    }
-
     /// Those that `name` is under, the longest first.
     fn above(&self, name: &Name) -> impl Iterator<Item = (&Name, &Option<Vec<SocketAddr>>)> {
         let names = std::iter::successors(Some(name.clone()), Name::parent);

@@ -24,8 +24,8 @@ use crate::userdial::UserDial;
 const PORT: u16 = 53;
 /// Questions that others are asked at once. More get no answer, and are asked again.
 const MAX_ASKED: usize = 256;
-/// The longest question by TCP, and how long a connection may be quiet (the original's limits).
-const MAX_TCP_QUERY: usize = 4096;
+/// The longest question, and how long a connection may be quiet (the original's limits).
+const MAX_QUERY: usize = 4096;
 const TCP_IDLE: Duration = Duration::from_secs(45);
 /// Answers that may wait for a connection.
 const TCP_ANSWERS: usize = 16;
@@ -97,7 +97,7 @@ impl MagicDns {
         let Ok(flow) = caller.accept().await else {
             return;
         };
-        let mut question = vec![0; MAX_TCP_QUERY];
+        let mut question = vec![0; MAX_QUERY];
         let mut running = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -136,7 +136,7 @@ impl MagicDns {
             let _ = to.shutdown().await;
         });
         while let Ok(Ok(question)) =
-            tokio::time::timeout(TCP_IDLE, read_framed(&mut from, MAX_TCP_QUERY)).await
+            tokio::time::timeout(TCP_IDLE, read_framed(&mut from, MAX_QUERY)).await
         {
             // Whoever asks much waits until there is room for the answer.
             let Ok(room) = answers.clone().reserve_owned().await else {

@@ -1,5 +1,8 @@
 //! `tailscale metrics`.
 
+use std::io::{self, Write as _};
+use std::path::Path;
+
 use goflag::Parsed;
 
 use crate::command::{Context, Error};
@@ -19,12 +22,25 @@ pub(crate) async fn write(context: &mut Context<'_>, parsed: &Parsed) -> Result<
         return Err("usage: tailscale metrics write <path>".into());
     };
     let text = context.get("usermetrics").await?;
-    let failed = |error: std::io::Error| format!("write `{path}`: {}", os_error(&error));
-    let beside = format!("{path}.tmp{}", std::process::id());
-    let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
-    if written.is_err() {
-        // There is nothing left of it, or never was.
-        let _ = std::fs::remove_file(&beside);
+    let path = Path::new(path);
+    // A device or a directory must not be replaced by a file.
+    if path.metadata().is_ok_and(|found| !found.is_file()) {
+        let path = path.display();
+        return Err(format!("{path} already exists and is not a regular file").into());
     }
-    written.map_err(|error| failed(error).into())
+    replace(path, &text)
+        .map_err(|error| format!("write `{}`: {}", path.display(), os_error(&error)).into())
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mut file = builder.tempfile_in(directory.unwrap_or_else(|| Path::new(".")))?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
 }
