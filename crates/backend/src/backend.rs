@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::{Applied, DnsConfig, Instant, RouterConfig, Wall};
+use host::{Applied, DnsConfig, Instant, RouterConfig, SystemDns, Wall};
 use ipn::health::HealthState;
 use ipn::{Notify, State};
 use keys::{DiscoPublic, NodePrivate, NodePublic};
@@ -58,6 +58,8 @@ pub struct Backend {
     peer_configs: PeerConfigs,
     /// All that is configured must be derived anew.
     is_stale: bool,
+    /// What the machine's resolver is without us, once that is known.
+    system_dns: Option<Arc<SystemDns>>,
     /// What a change of the tailnet touches, and no more, must be derived anew.
     patch: Option<Patch>,
     shown_health: Arc<HealthState>,
@@ -122,6 +124,7 @@ impl Backend {
             client_version: None,
             in_map_poll: false,
             peerapi_ports: (0, 0),
+            system_dns: Arc::default(),
         };
         Self {
             profiles,
@@ -145,6 +148,7 @@ impl Backend {
             asked: Asked::default(),
             peer_configs: PeerConfigs::default(),
             is_stale: true,
+            system_dns: None,
             patch: None,
             shown_health: Arc::default(),
             snapshot: Arc::new(snapshot),
@@ -173,6 +177,11 @@ impl Backend {
             Event::Applied { target, applied } => self.handle_applied(target, &applied, &at),
             Event::Drifted(Target::Router) => self.asked.router.asked = None,
             Event::Drifted(Target::Dns) => self.asked.dns.asked = None,
+            Event::SystemDns(system) => {
+                self.health.facts.dns_unread = system.failure.clone();
+                self.system_dns = Some(system);
+                self.is_stale = true;
+            }
             Event::Link { up } => self.link_up = up,
             Event::Store(trouble) => self.health.facts.store_trouble = trouble,
             Event::PeerApi { port_v4, port_v6 } => {
@@ -292,6 +301,7 @@ impl Backend {
             Target::Dns => {
                 self.asked.dns.done(failure.is_some(), at.now);
                 self.health.facts.dns_failure = failure;
+                self.health.facts.dns_note = joined(&applied.notes);
             }
         }
     }
@@ -499,7 +509,10 @@ impl Backend {
         if let Some(want) = self.asked.router.due(now) {
             self.effects.push_back(Effect::ApplyRouter(want));
         }
-        if let Some(want) = self.asked.dns.due(now) {
+        // Before it is known what the resolver is without us, nothing is known that would suit it.
+        if self.system_dns.is_some()
+            && let Some(want) = self.asked.dns.due(now)
+        {
             self.effects.push_back(Effect::ApplyDns(want));
         }
     }
@@ -547,9 +560,11 @@ impl Backend {
         });
         let network = network.unwrap_or_default();
         self.health.facts.filter_refused = is_refused;
-        self.asked.dns.want = map
-            .map(|map| derive::dns::dns(map, prefs))
-            .unwrap_or_default();
+        let system = self.system_dns.as_deref();
+        let dns = map
+            .zip(system)
+            .map(|(map, system)| derive::dns::dns(map, prefs, system));
+        self.asked.dns.want = dns.unwrap_or_default();
         if self.asked.network.as_deref() != Some(&network) {
             let network = Arc::new(network);
             self.asked.network = Some(Arc::clone(&network));
@@ -621,6 +636,7 @@ impl Backend {
             client_version: self.client_version.clone(),
             in_map_poll: self.health.facts.in_map_poll,
             peerapi_ports: self.peerapi_ports,
+            system_dns: self.system_dns.clone().unwrap_or_default(),
         });
     }
 

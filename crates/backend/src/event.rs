@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use host::Applied;
+use host::{Applied, SystemDns};
 use ipn::{MaskedPrefs, Options, Prefs};
 use keys::DiscoPublic;
 use netmap::NetMapChange;
@@ -48,6 +48,8 @@ pub enum Event {
     },
     /// Somebody else changed what was applied: it must be applied again.
     Drifted(Target),
+    /// What the machine's resolver is without us.
+    SystemDns(Arc<SystemDns>),
     /// Whether any link but loopback is up.
     Link {
         /// Whether any is.

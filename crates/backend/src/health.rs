@@ -53,6 +53,8 @@ pub(crate) struct Facts {
     pub(crate) router_failure: Option<String>,
     pub(crate) router_note: Option<String>,
     pub(crate) dns_failure: Option<String>,
+    pub(crate) dns_note: Option<String>,
+    pub(crate) dns_unread: Option<String>,
     pub(crate) control_messages: Arc<BTreeMap<String, DisplayMessage>>,
 }
 
@@ -253,7 +255,13 @@ fn derive(facts: &Facts, now: Instant) -> Vec<(Warnable, Option<Args>)> {
     };
     set(Warnable::Router, legacy(&facts.router_failure));
     set(Warnable::RouterNote, legacy(&facts.router_note));
-    set(Warnable::Dns, legacy(&facts.dns_failure));
+    let failed = |failure: &Option<String>| failure.as_ref().map(|error| error_args(error));
+    set(Warnable::DnsSetFailed, failed(&facts.dns_failure));
+    set(Warnable::DnsReadFailed, failed(&facts.dns_unread));
+    set(
+        Warnable::ResolvConfOverwritten,
+        flag(facts.dns_note.is_some()),
+    );
     set(
         Warnable::DerpRegionError,
         facts.derp_trouble.iter().next_back().map(|(region, text)| {

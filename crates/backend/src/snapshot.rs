@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use derp::DerpMap;
+use host::SystemDns;
 use ipn::health::HealthState;
 use ipn::{LoginProfile, Prefs, State};
 use keys::NodePublic;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub in_map_poll: bool,
     /// Ports of our own API for peers, on our IPv4 and on our IPv6 address; 0 if it is not there.
     pub peerapi_ports: (u16, u16),
+    /// What the machine's resolver is without us.
+    pub system_dns: Arc<SystemDns>,
 }
 
 impl Snapshot {

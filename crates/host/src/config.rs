@@ -148,6 +148,21 @@ pub struct DnsConfig {
     pub matching: Vec<String>,
 }
 
+/// What the machine's resolver is without us.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SystemDns {
+    /// Who configures it, by the original's names: `direct`, `systemd-resolved`, ….
+    pub manager: &'static str,
+    /// Whether names can be shared out by suffix, so that others than ours need not be asked of us.
+    pub splits: bool,
+    /// The servers that are asked without us, where they can be known.
+    pub nameservers: Vec<IpAddr>,
+    /// The suffixes that are tried without us, where they can be known.
+    pub search: Vec<String>,
+    /// Why the machine's own settings are not known.
+    pub failure: Option<String>,
+}
+
 /// What became of one `apply`, item by item.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Applied {
@@ -167,14 +182,16 @@ pub trait Router: Send {
     fn cleanup(&mut self) -> Applied;
 }
 
-/// Applies resolver settings. Idempotent.
+/// Applies resolver settings. Idempotent. It may have to ask other programs, and so takes its time.
 pub trait DnsConfigurator: Send {
+    /// What the resolver is without us, as it is now.
+    fn system(&mut self) -> BoxFuture<'_, SystemDns>;
     /// Makes the machine's resolver equal to `want`.
-    fn apply(&mut self, want: &DnsConfig) -> Applied;
-    /// Resolves when somebody else changed what is ours.
+    fn apply<'a>(&'a mut self, want: &'a DnsConfig) -> BoxFuture<'a, Applied>;
+    /// Resolves when somebody else changed what is ours, or who configures the resolver.
     fn drifted(&mut self) -> BoxFuture<'_, ()>;
     /// Removes all that is ours.
-    fn cleanup(&mut self) -> Applied;
+    fn cleanup(&mut self) -> BoxFuture<'_, Applied>;
 }
 
 /// Keeps our own sockets out of our own tunnel.

@@ -12,7 +12,7 @@ pub use clock::{Clock, Instant, Wall};
 pub use config::{
     Applied, CgnatGuard, DnsConfig, DnsConfigurator, Egress, FirewallConfig, FirewallKind, Lan,
     LinkDelta, LinkMonitor, LinkState, Masquerade, NetfilterMode, PeerConfig, Router, RouterConfig,
-    os_socket,
+    SystemDns, os_socket,
 };
 pub use io::{
     Avoid, Batch, Csum, DropCounts, Ecn, Gso, GsoKind, Limits, Offload, Sent, SocketId, Tun,

@@ -78,7 +78,11 @@ pub enum Warnable {
     /// The OS routing could not be applied.
     Router,
     /// The OS resolver could not be configured.
-    Dns,
+    DnsSetFailed,
+    /// The OS resolver's own settings could not be read.
+    DnsReadFailed,
+    /// Somebody else writes resolv.conf again and again.
+    ResolvConfOverwritten,
     /// The OS routing was done otherwise than one might expect.
     RouterNote,
 }
@@ -135,7 +139,7 @@ pub mod arg {
 
 impl Warnable {
     /// Every warning.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::UpdateAvailable,
         Self::SecurityUpdateAvailable,
         Self::IsUsingUnstableVersion,
@@ -158,7 +162,9 @@ impl Warnable {
         Self::StateNotSaved,
         Self::SyncDisabled,
         Self::Router,
-        Self::Dns,
+        Self::DnsSetFailed,
+        Self::DnsReadFailed,
+        Self::ResolvConfOverwritten,
         Self::RouterNote,
     ];
 
@@ -334,9 +340,25 @@ impl Warnable {
                 text: "{LegacyError}",
                 ..PLAIN
             },
-            Self::Dns => Definition {
-                code: "dns",
-                text: "{LegacyError}",
+            Self::DnsSetFailed => Definition {
+                code: "dns-set-os-config-failed",
+                title: "Failed to set system DNS configuration",
+                depends_on: &[Self::NetworkStatus],
+                text: "Tailscale failed to set the DNS configuration of your device: {error}",
+                ..PLAIN
+            },
+            Self::DnsReadFailed => Definition {
+                code: "dns-read-os-config-failed",
+                title: "Failed to read system DNS configuration",
+                severity: Severity::Low,
+                depends_on: &[Self::NetworkStatus],
+                text: "Tailscale failed to fetch the DNS configuration of your device: {error}",
+                ..PLAIN
+            },
+            Self::ResolvConfOverwritten => Definition {
+                code: "resolv-conf-overwritten",
+                title: "DNS configuration issue",
+                text: "System DNS config not ideal. /etc/resolv.conf overwritten. See https://tailscale.com/s/dns-fight",
                 ..PLAIN
             },
             // The originals have no such warning.

@@ -59,6 +59,8 @@ impl Daemon {
             .envs(env)
             .env("TS_PARENT_DEATH_FD", lifeline.read.as_raw_fd().to_string())
             .env("TS_NO_LOGS_NO_SUPPORT", "true")
+            // A node's machine has none; without this variable nobody is asked.
+            .env_remove("DBUS_SYSTEM_BUS_ADDRESS")
             .stdin(Stdio::null())
             .stdout(log_file.try_clone()?)
             .stderr(log_file)

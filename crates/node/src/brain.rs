@@ -7,11 +7,12 @@ use backend::{
     Answer, Backend, Command, CommandError, CommandId, ControlEffect, Effect, Event, Recipient,
     Snapshot, Target,
 };
-use host::{DnsConfigurator, Router, StateStore};
+use host::{Router, StateStore};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::bus::Bus;
 use crate::control_runner::ControlRunner;
+use crate::dns_runner::DnsRunner;
 use crate::engine_runner::EngineRunner;
 
 /// Events that wait for the brain; whoever sends more waits too.
@@ -83,7 +84,7 @@ pub(crate) struct Hands {
     pub(crate) control: ControlRunner,
     pub(crate) engine: EngineRunner,
     pub(crate) router: Box<dyn Router>,
-    pub(crate) dns: Box<dyn DnsConfigurator>,
+    pub(crate) dns: DnsRunner,
     pub(crate) bus: Bus,
 }
 
@@ -140,6 +141,8 @@ pub(crate) async fn run(
             () = hands.router.drifted() => event = Some(Event::Drifted(Target::Router)),
         }
     }
+    // Nobody listens any more: who reports must not wait for that.
+    drop(mailbox);
     hands.shut_down(&backend).await;
 }
 
@@ -175,11 +178,8 @@ impl Hands {
                 })
             }
             Effect::ApplyDns(want) => {
-                let applied = self.dns.apply(&want);
-                Some(Event::Applied {
-                    target: Target::Dns,
-                    applied,
-                })
+                self.dns.apply(want);
+                None
             }
             Effect::SaveState { key, value } => {
                 let result = self.store.write(&key, &value);
@@ -225,8 +225,9 @@ impl Hands {
             self.control.wait_logged_out().await;
         }
         self.control.carry_out(ControlEffect::Shutdown).await;
+        // Names first: who asks through the tunnel gets no answer without its routes.
+        self.dns.stop().await;
         self.router.cleanup();
-        self.dns.cleanup();
     }
 }
 

@@ -12,6 +12,7 @@ mod bus;
 mod c2n;
 mod control_runner;
 mod dial;
+mod dns_runner;
 mod engine_runner;
 mod feature;
 mod incoming;

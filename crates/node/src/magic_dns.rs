@@ -46,7 +46,7 @@ pub(crate) struct MagicDns {
 /// What the last network map and settings said.
 #[derive(Default)]
 struct CachedZones {
-    of: Option<(Weak<NetMap>, Weak<ipn::Prefs>)>,
+    of: Option<(Weak<NetMap>, Weak<ipn::Prefs>, Weak<host::SystemDns>)>,
     zones: Arc<Zones>,
 }
 
@@ -198,13 +198,15 @@ impl MagicDns {
         let now = (
             map.map_or_else(Weak::new, Arc::downgrade),
             Arc::downgrade(&snapshot.prefs),
+            Arc::downgrade(&snapshot.system_dns),
         );
         let mut cached = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |(map, prefs): &(Weak<NetMap>, Weak<ipn::Prefs>)| {
-            map.ptr_eq(&now.0) && prefs.ptr_eq(&now.1)
-        };
-        if !cached.of.as_ref().is_some_and(is_same) {
-            let (zones, problems) = backend::dns_zones(map.map(|map| &**map), &snapshot.prefs);
+        let is_same = cached.of.as_ref().is_some_and(|(map, prefs, system)| {
+            map.ptr_eq(&now.0) && prefs.ptr_eq(&now.1) && system.ptr_eq(&now.2)
+        });
+        if !is_same {
+            let (zones, problems) =
+                backend::dns_zones(map.map(|map| &**map), &snapshot.prefs, &snapshot.system_dns);
             if *cached.zones != zones {
                 for problem in problems {
                     tracing::warn!("dns: {problem}");

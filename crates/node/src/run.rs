@@ -20,6 +20,7 @@ use crate::api::Api;
 use crate::brain::{self, Hands};
 use crate::bus::{Bus, PeerWatchers};
 use crate::control_runner::ControlRunner;
+use crate::dns_runner::DnsRunner;
 use crate::engine_runner::{self, EngineRunner};
 use crate::incoming::{self, ProxyMap};
 use crate::links;
@@ -221,7 +222,7 @@ impl Node {
             ),
             engine: EngineRunner::new(engine.clone(), brain.clone()),
             router: host.router,
-            dns: host.dns,
+            dns: DnsRunner::start(host.dns, brain.clone()),
             bus: bus.clone(),
         };
         let status = StatusReader {

@@ -3,6 +3,8 @@
 //! One folder or file per concern. What a system lacks is said by an error, never by pretending. The one invariant:
 //! nothing above floor 5 but a binary names this crate; the node gets its parts handed in as traits.
 
+#[cfg(target_os = "linux")]
+pub mod dns;
 pub mod facts;
 #[cfg(target_os = "linux")]
 pub mod forwarding;

@@ -1,6 +1,6 @@
 //! `--tun=userspace-networking`: the machine's routing and resolver are left alone.
 
-use host::{Applied, BoxFuture, DnsConfig, DnsConfigurator, Router, RouterConfig};
+use host::{Applied, BoxFuture, DnsConfig, DnsConfigurator, Router, RouterConfig, SystemDns};
 
 /// A router and resolver configuration that touches nothing.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,15 +21,23 @@ impl Router for Untouched {
 }
 
 impl DnsConfigurator for Untouched {
-    fn apply(&mut self, _want: &DnsConfig) -> Applied {
-        Applied::default()
+    fn system(&mut self) -> BoxFuture<'_, SystemDns> {
+        Box::pin(std::future::ready(SystemDns {
+            manager: "noop",
+            splits: true,
+            ..SystemDns::default()
+        }))
+    }
+
+    fn apply<'a>(&'a mut self, _want: &'a DnsConfig) -> BoxFuture<'a, Applied> {
+        Box::pin(std::future::ready(Applied::default()))
     }
 
     fn drifted(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
     }
 
-    fn cleanup(&mut self) -> Applied {
-        Applied::default()
+    fn cleanup(&mut self) -> BoxFuture<'_, Applied> {
+        Box::pin(std::future::ready(Applied::default()))
     }
 }

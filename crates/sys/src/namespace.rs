@@ -1,4 +1,4 @@
-//! Network namespaces.
+//! Namespaces of networks and mounts.
 
 use std::io;
 
@@ -9,4 +9,16 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 pub fn enter_new_network() -> io::Result<()> {
     // SAFETY: of the things that can be unshared only the table of open files is dangerous, and that stays shared.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.map_err(Into::into)
+}
+
+/// Moves the calling thread into a network namespace, as [`enter_new_network`], and a mount namespace that begins as a copy.
+pub fn enter_new_machine() -> io::Result<()> {
+    // SAFETY: as above; that the thread has a working directory of its own from now on concerns nobody else.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }.map_err(Into::into)
+}
+
+/// Gives the calling thread a working directory of its own, without which it cannot change its mount namespace.
+pub fn own_working_directory() -> io::Result<()> {
+    // SAFETY: as above.
+    unsafe { unshare_unsafe(UnshareFlags::FS) }.map_err(Into::into)
 }

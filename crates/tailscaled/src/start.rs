@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use host::{Egress, LinkMonitor, Router, Tun, UdpBinder};
+use host::{DnsConfigurator, Egress, LinkMonitor, Router, Tun, UdpBinder};
 use node::LogTap;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -52,8 +52,7 @@ pub(crate) fn run(flags: Flags, env: Env<'_>) -> Result<()> {
     let tap = LogTap::default();
     logging::start(flags.verbose, tap.clone());
     if flags.cleanup {
-        clean_up(&flags.tun);
-        return Ok(());
+        return clean_up(&flags.tun);
     }
     os::process::forbid_core_dumps();
     let default_state = os::paths::default_state_file(env);
@@ -145,12 +144,19 @@ fn workers(env: Env<'_>) -> usize {
 }
 
 /// Undoes what an earlier process has left behind. Nothing that fails here is an error of ours.
-fn clean_up(tun: &str) {
+fn clean_up(tun: &str) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
     for name in tun.split(',').filter(|name| *name != USERSPACE) {
-        for failure in os::router::cleanup(name).failures {
+        let mut failures = runtime.block_on(os::dns::cleanup(name)).failures;
+        failures.extend(os::router::cleanup(name).failures);
+        for failure in failures {
             tracing::warn!("cleanup: {failure}");
         }
     }
+    Ok(())
 }
 
 /// What depends on how packets get into the tunnel.
@@ -160,6 +166,7 @@ struct NetworkParts {
     udp: Arc<dyn UdpBinder>,
     links: Box<dyn LinkMonitor>,
     router: Box<dyn Router>,
+    dns: Box<dyn DnsConfigurator>,
 }
 
 fn network_parts(network: Network) -> Result<NetworkParts> {
@@ -175,6 +182,7 @@ fn network_parts(network: Network) -> Result<NetworkParts> {
             udp: Arc::new(os::udp::PlainBinder),
             links: Box::new(links),
             router: Box::new(os::userspace::Untouched),
+            dns: Box::new(os::userspace::Untouched),
         },
         Network::Device(device) => {
             let marked = os::router::Marked::probe();
@@ -184,6 +192,7 @@ fn network_parts(network: Network) -> Result<NetworkParts> {
                 udp: Arc::new(os::udp::MarkedBinder(marked)),
                 links: Box::new(links),
                 router: Box::new(router),
+                dns: Box::new(os::dns::LinuxDns::new(device.name())),
                 tun: Some(Box::new(device)),
             }
         }
@@ -228,8 +237,7 @@ async fn serve(
         udp: parts.udp,
         links: parts.links,
         router: parts.router,
-        // The system's resolver is left alone also where there is a device.
-        dns: Box::new(os::userspace::Untouched),
+        dns: parts.dns,
         hostinfo,
         uid_of: Box::new(os::process::uid_of),
         forwarding_problem: Box::new(forwarding_problem),

@@ -4,6 +4,7 @@
 //! network: on the internet itself, or behind a router that is a NAT of some [`Nat`] kind. Namespaces have no names and end with
 //! the last process and handle in them, so nothing is left behind, whatever happens.
 
+mod etc;
 mod space;
 mod wire;
 mod world;

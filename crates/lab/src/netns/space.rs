@@ -1,4 +1,4 @@
-//! One namespace.
+//! One namespace, or the two of a machine.
 
 use std::fs::File;
 use std::io;
@@ -9,10 +9,14 @@ use os::netlink::route::set_link_up;
 use os::netlink::{Netlink, Protocol};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::etc;
+
 /// A network namespace of our own. It lives as long as this handle or a process in it.
 #[derive(Debug)]
 pub struct Netns {
     file: File,
+    /// The mount namespace that belongs to it, if it is a machine's.
+    mounts: Option<File>,
 }
 
 impl Netns {
@@ -28,7 +32,27 @@ impl Netns {
             Ok(file)
         });
         let file = made.context("make a network namespace (this needs root)")?;
-        Ok(Self { file })
+        Ok(Self { file, mounts: None })
+    }
+
+    /// A new one that is a machine's: what is written to its `/etc` stays there, and the services of the machine around it
+    /// cannot be asked.
+    pub fn machine() -> Result<Self> {
+        on_thread(|| {
+            sys::namespace::enter_new_machine()
+                .context("make a network and a mount namespace (this needs root)")?;
+            etc::separate()?;
+            let open = |name: &str| File::open(format!("/proc/thread-self/ns/{name}"));
+            let space = Self {
+                file: open("net")?,
+                mounts: Some(open("mnt")?),
+            };
+            let mut netlink = Netlink::open(Protocol::Route)?;
+            if let Some(loopback) = netlink.link_named("lo")? {
+                netlink.request(set_link_up(loopback.index, true))?;
+            }
+            Ok(space)
+        })
     }
 
     /// Runs `f` on a thread inside. Sockets that it opens, threads and processes that it starts belong here.
@@ -36,6 +60,9 @@ impl Netns {
         on_thread(|| {
             move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
                 .context("enter a network namespace")?;
+            if let Some(mounts) = &self.mounts {
+                enter_mounts(mounts).context("enter a mount namespace")?;
+            }
             Ok(f())
         })
     }
@@ -81,6 +108,14 @@ impl Netns {
     pub(crate) fn raw(&self) -> RawFd {
         self.file.as_raw_fd()
     }
+}
+
+/// Stays in the same directory, as the other namespace has it.
+fn enter_mounts(mounts: &File) -> io::Result<()> {
+    let here = std::env::current_dir()?;
+    sys::namespace::own_working_directory()?;
+    move_into_link_name_space(mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    rustix::process::chdir(&here).map_err(Into::into)
 }
 
 /// Runs `f` on a thread of its own: a thread that has changed its namespace cannot be used for anything else.

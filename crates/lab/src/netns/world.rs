@@ -98,7 +98,7 @@ impl World {
         ensure!(self.sites < 200, "an internet has room for 200 sites");
         self.sites += 1;
         let number = self.sites;
-        let node = Netns::new()?;
+        let node = Netns::machine()?;
         let plug = format!("site{number}");
         let public = Ipv4Addr::new(203, 0, 113, 10 + number);
         let (router, address) = match nat {

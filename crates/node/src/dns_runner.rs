@@ -1,0 +1,102 @@
+//! Carries out what the brain wants of the machine's resolver, away from its loop: other programs are asked, and may take
+//! their time. What is wanted last is what is done next.
+
+use std::sync::Arc;
+
+use backend::{Event, Target};
+use host::{Applied, DnsConfig, DnsConfigurator, SystemDns};
+use rt::Task;
+use tokio::sync::{oneshot, watch};
+
+use crate::brain::BrainHandle;
+
+/// The brain's end of the runner.
+pub(crate) struct DnsRunner {
+    wanted: watch::Sender<Option<DnsConfig>>,
+    stop: oneshot::Sender<()>,
+    task: Task,
+}
+
+impl DnsRunner {
+    pub(crate) fn start(dns: Box<dyn DnsConfigurator>, brain: BrainHandle) -> Self {
+        let (wanted, wants) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
+        let runner = Runner {
+            dns,
+            brain,
+            system: None,
+        };
+        Self {
+            wanted,
+            stop,
+            task: Task::spawn("system dns", runner.run(wants, stopped)),
+        }
+    }
+
+    /// Asks for this from now on. The brain hears what became of it.
+    pub(crate) fn apply(&self, want: DnsConfig) {
+        self.wanted.send_replace(Some(want));
+    }
+
+    /// Removes what is ours, and waits until that is done.
+    pub(crate) async fn stop(self) {
+        // The task may have ended with the brain.
+        let _ = self.stop.send(());
+        self.task.join().await;
+    }
+}
+
+struct Runner {
+    dns: Box<dyn DnsConfigurator>,
+    brain: BrainHandle,
+    /// What the brain knows of the machine's own resolver.
+    system: Option<Arc<SystemDns>>,
+}
+
+impl Runner {
+    async fn run(
+        mut self,
+        mut wants: watch::Receiver<Option<DnsConfig>>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
+        self.look().await;
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut stop => break,
+                changed = wants.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let want = wants.borrow_and_update().clone();
+                    if let Some(want) = want {
+                        let applied = self.dns.apply(&want).await;
+                        self.report(Event::Applied { target: Target::Dns, applied }).await;
+                        self.look().await;
+                    }
+                }
+                () = self.dns.drifted() => {
+                    // What is wanted may follow from what the machine now says.
+                    self.look().await;
+                    self.report(Event::Drifted(Target::Dns)).await;
+                }
+            }
+        }
+        let Applied { failures, .. } = self.dns.cleanup().await;
+        for failure in failures {
+            tracing::warn!("restore the machine's DNS: {failure}");
+        }
+    }
+
+    async fn look(&mut self) {
+        let system = Arc::new(self.dns.system().await);
+        if self.system.as_ref() != Some(&system) {
+            self.system = Some(Arc::clone(&system));
+            self.report(Event::SystemDns(system)).await;
+        }
+    }
+
+    async fn report(&mut self, event: Event) {
+        self.brain.report(event).await;
+    }
+}
