@@ -28,6 +28,11 @@ pub(crate) fn interop(args: &[String]) -> ExitCode {
     build_and_become(&COMPARED, &[], args)
 }
 
+/// Builds, then replaces this process by the scenarios of a machine.
+pub(crate) fn host(args: &[String]) -> ExitCode {
+    build_and_become(&COMPARED, &["host"], args)
+}
+
 /// Builds, then replaces this process by the benchmark beside other programs.
 pub(crate) fn bench(args: &[String]) -> ExitCode {
     let (task, rest) = match args.split_first() {

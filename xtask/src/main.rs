@@ -2,6 +2,7 @@
 //! `cargo xtask matrix` compares
 //! command lines and daemons with the originals, `cargo lab` starts a tailnet on this machine,
 //! `cargo xtask chaos` kills its programs, `cargo xtask interop` mixes nodes with the originals behind NATs,
+//! `cargo xtask host` plays what a daemon does to its machine, ours and the original,
 //! `cargo xtask bench` measures beside other programs.
 
 mod lab;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     match args.split_first() {
         Some((task, rest)) if task == "lab" => lab::run(rest),
         Some((task, rest)) if task == "chaos" => lab::chaos(rest),
+        Some((task, rest)) if task == "host" => lab::host(rest),
         Some((task, rest)) if task == "interop" => lab::interop(rest),
         Some((task, rest)) if task == "bench" && rest == ["micro"] => micro::stages(),
         Some((task, rest)) if task == "bench" && rest == ["tax"] => micro::tax(),
@@ -26,7 +28,7 @@ fn main() -> ExitCode {
         Some((task, [])) if task == "tidy" => tidy::run(&root()),
         _ => {
             eprintln!(
-                "usage: cargo xtask tidy\n       cargo xtask loom\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask bench net|goals|flood|soak|model [--help | options]\n       cargo xtask bench micro|tax"
+                "usage: cargo xtask tidy\n       cargo xtask loom\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask host [--json | --help | options of the scenarios]\n       cargo xtask bench net|goals|flood|soak|model [--help | options]\n       cargo xtask bench micro|tax"
             );
             ExitCode::from(2)
         }

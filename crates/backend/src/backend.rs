@@ -7,6 +7,7 @@ use std::time::Duration;
 use host::{Applied, DnsConfig, Instant, RouterConfig, SystemDns, Wall};
 use ipn::health::HealthState;
 use ipn::{Notify, State};
+use ipnet::IpNet;
 use keys::{DiscoPublic, NodePrivate, NodePublic};
 use netmap::{NetMap, NetMapChange, Patch};
 use packet::PeerId;
@@ -58,6 +59,8 @@ pub struct Backend {
     peer_configs: PeerConfigs,
     /// All that is configured must be derived anew.
     is_stale: bool,
+    /// The networks that the machine is on.
+    networks: Vec<IpNet>,
     /// What the machine's resolver is without us, once that is known.
     system_dns: Option<Arc<SystemDns>>,
     /// What a change of the tailnet touches, and no more, must be derived anew.
@@ -148,6 +151,7 @@ impl Backend {
             asked: Asked::default(),
             peer_configs: PeerConfigs::default(),
             is_stale: true,
+            networks: Vec::new(),
             system_dns: None,
             patch: None,
             shown_health: Arc::default(),
@@ -182,7 +186,12 @@ impl Backend {
                 self.system_dns = Some(system);
                 self.is_stale = true;
             }
-            Event::Link { up } => self.link_up = up,
+            Event::Link(links) => {
+                self.link_up = links.up;
+                // What is around us is none of the Internet that we let others out to.
+                self.is_stale |= self.networks != links.networks;
+                self.networks.clone_from(&links.networks);
+            }
             Event::Store(trouble) => self.health.facts.store_trouble = trouble,
             Event::PeerApi { port_v4, port_v6 } => {
                 self.peerapi_ports = (port_v4, port_v6);
@@ -552,7 +561,7 @@ impl Backend {
         });
         let network = map.map(|map| Network {
             self_addresses: derive::peers::addresses(&map.self_node),
-            filter: derive::filter::filter(map, prefs, is_refused),
+            filter: derive::filter::filter(map, prefs, &self.networks, is_refused),
             derp_map: Some(Arc::clone(&map.derp_map)),
             peerapi_port_v4: self.peerapi_ports.0,
             peerapi_port_v6: self.peerapi_ports.1,

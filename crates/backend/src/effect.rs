@@ -173,6 +173,8 @@ pub struct Network {
 pub struct FilterConfig {
     /// Destinations that are ours to answer for: our addresses and what we route.
     pub local: Vec<IpNet>,
+    /// Per family (IPv4, IPv6), where this is an exit node: packets for everything but these may come in, too.
+    pub all_but: [Option<Vec<IpNet>>; 2],
     /// Destinations whose drops are worth a log line.
     pub logged: Vec<IpNet>,
     /// The tailnet's rules, in order.

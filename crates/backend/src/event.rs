@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use host::{Applied, SystemDns};
+use host::{Applied, LinkState, SystemDns};
 use ipn::{MaskedPrefs, Options, Prefs};
 use keys::DiscoPublic;
 use netmap::NetMapChange;
@@ -50,11 +50,8 @@ pub enum Event {
     Drifted(Target),
     /// What the machine's resolver is without us.
     SystemDns(Arc<SystemDns>),
-    /// Whether any link but loopback is up.
-    Link {
-        /// Whether any is.
-        up: bool,
-    },
+    /// The machine's links.
+    Link(Arc<LinkState>),
     /// The state store can (`None`) or cannot be trusted.
     Store(Option<String>),
     /// Where our own API for peers listens; 0 if it does not.

@@ -217,6 +217,8 @@ pub struct LinkState {
     pub up: bool,
     /// Addresses of the machine under which a peer might reach it, without our own in the tailnet.
     pub addresses: Vec<IpAddr>,
+    /// The networks that the machine is on, each with its own address there. Not our own, nor loopback.
+    pub networks: Vec<IpNet>,
     /// The interface of the default route.
     pub default_interface: Option<String>,
     /// Whether there is an IPv4 address that can reach more than this machine.

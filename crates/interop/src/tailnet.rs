@@ -57,9 +57,16 @@ pub(crate) fn program(whose: Whose, name: &str, variable: &str) -> Result<PathBu
             .map(PathBuf::from)
             .with_context(|| format!("set {variable} to the path of the original `{name}`")),
         Whose::Ours => {
-            let path = std::env::current_exe()?.with_file_name(name);
-            let is_there = path.exists().then_some(path);
-            is_there.with_context(|| format!("`{name}` is not beside this program: build it"))
+            let own = std::env::current_exe()?;
+            // Tests are one directory further down.
+            let mut places = own
+                .ancestors()
+                .skip(1)
+                .take(2)
+                .map(|place| place.join(name));
+            places
+                .find(|path| path.is_file())
+                .with_context(|| format!("`{name}` is not beside this program: build it"))
         }
     }
 }

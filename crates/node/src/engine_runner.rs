@@ -69,7 +69,12 @@ impl EngineRunner {
     }
 
     fn firewall(&mut self, wanted: &backend::FilterConfig) -> Firewall {
-        let local = LocalSet::new(wanted.local.iter().copied());
+        let mut local = LocalSet::new(wanted.local.iter().copied());
+        for (v6, all_but) in [false, true].into_iter().zip(&wanted.all_but) {
+            if let Some(nets) = all_but {
+                local = local.with_all_but(v6, nets.iter().copied());
+            }
+        }
         let jailed = Filter::shields_up(local.clone(), Arc::clone(&self.shielded_flows));
         let filter = if wanted.shields_up {
             Filter::shields_up(local, Arc::clone(&self.shielded_flows))

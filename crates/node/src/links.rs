@@ -11,7 +11,7 @@ pub(crate) async fn watch(mut links: Box<dyn LinkMonitor>, engine: Engine, brain
     let now = links.current();
     tracing::info!("links: {}", describe(&now));
     engine.set_links(now.clone());
-    brain.report(Event::Link { up: now.up }).await;
+    brain.report(Event::Link(now)).await;
     loop {
         let change = links.changed().await;
         let kind = if change.major { "major" } else { "minor" };
@@ -20,7 +20,7 @@ pub(crate) async fn watch(mut links: Box<dyn LinkMonitor>, engine: Engine, brain
         // The sockets first: control is called again as soon as the brain knows.
         engine.set_links(change.now.clone());
         engine.link_changed(change.major);
-        brain.report(Event::Link { up: change.now.up }).await;
+        brain.report(Event::Link(change.now)).await;
     }
 }
 

@@ -89,7 +89,7 @@ fn a_silent_control_server() {
         "{:?}",
         codes(&world)
     );
-    world.send(Event::Link { up: false });
+    world.send(link(false));
     world.pass(Duration::from_secs(6));
     world.send(Event::Timer);
     assert!(

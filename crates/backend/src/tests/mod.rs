@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::{Instant, Wall};
+use host::{Instant, LinkState, Wall};
 use ipn::{MaskedPrefs, Notify, Prefs, State};
 use keys::{NodePrivate, NodePublic};
 use netmap::{NetMap, NetMapChange, Peer};
@@ -302,6 +302,14 @@ fn words(message: &Notify) -> Option<String> {
         return Some(format!("Error {text}"));
     }
     message.login_finished.map(|_| "LoginFinished".to_owned())
+}
+
+/// The machine's links, up or not.
+fn link(up: bool) -> Event {
+    Event::Link(Arc::new(LinkState {
+        up,
+        ..LinkState::default()
+    }))
 }
 
 fn hostinfo() -> Arc<Hostinfo> {

@@ -369,8 +369,8 @@ fn a_start_ends_the_old_client_first() {
 fn no_network_pauses_and_sync_off_pauses() {
     let mut world = World::new();
     world.bring_up("node1", 1);
-    assert_eq!(world.send(Event::Link { up: false }), ["pause"]);
-    assert_eq!(world.send(Event::Link { up: true }), ["unpause"]);
+    assert_eq!(world.send(link(false)), ["pause"]);
+    assert_eq!(world.send(link(true)), ["unpause"]);
     let edited = world.edit(|edit| {
         edit.sync_set = true;
         edit.prefs.sync = Some(false);
@@ -392,7 +392,7 @@ fn a_control_server_on_this_machine_needs_no_network() {
             edit.control_url_set = true;
             edit.prefs.control_url = url.into();
         });
-        let trace = world.send(Event::Link { up: false });
+        let trace = world.send(link(false));
         assert_eq!(trace == ["pause"], pauses, "{url}: {trace:?}");
     }
 }

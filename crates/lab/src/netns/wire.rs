@@ -33,7 +33,7 @@ pub(crate) fn add_bridge(space: &Netns, name: &str, address: Ipv4Net) -> Result<
 }
 
 /// Joins two namespaces by a virtual cable; both ends are up.
-pub(crate) fn add_cable(a: (&Netns, &str), b: (&Netns, &str)) -> Result<()> {
+pub fn add_cable(a: (&Netns, &str), b: (&Netns, &str)) -> Result<()> {
     let (a_file, b_file) = (a.0.raw(), b.0.raw());
     let request = new_link()
         .text(IFLA_IFNAME, a.1)

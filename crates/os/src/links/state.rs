@@ -50,10 +50,19 @@ impl Machine {
             // Compat: a link without an address is none, as in the originals (`AnyInterfaceUp`).
             up: have_v4 || have_v6,
             addresses: self.endpoint_addresses(),
+            networks: self.networks(),
             default_interface: self.default_interface.clone(),
             have_v4,
             have_v6,
         }
+    }
+
+    fn networks(&self) -> Vec<IpNet> {
+        let up = self.foreign().filter(|(_, interface)| interface.up);
+        let all = up.flat_map(|(_, interface)| interface.addresses.iter().copied());
+        let mut networks: Vec<IpNet> = all.filter(|net| !net.addr().is_loopback()).collect();
+        networks.sort();
+        networks
     }
 
     /// Interfaces that are not ours.

@@ -1,0 +1,44 @@
+//! One file for each thing that must be true; its name says which.
+
+use super::{Scenario, Verdict};
+
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name;)*
+        /// All of them.
+        pub const ALL: &[Scenario] = &[$(Scenario { name: stringify!($name), play: $name::play }),*];
+    };
+}
+
+scenarios![
+    names_of_the_tailnet_are_found_without_further_ado,
+    names_of_others_are_asked_of_the_servers_from_before,
+    resolv_conf_is_back_after_down,
+    resolv_conf_is_back_after_the_daemon_stops,
+    resolv_conf_is_back_after_a_kill_by_cleanup,
+    resolv_conf_is_back_after_a_kill_by_the_next_start,
+    a_resolv_conf_that_leads_nowhere_is_back_as_a_link,
+    a_resolv_conf_that_a_container_mounted_is_back,
+    a_resolv_conf_that_others_overwrite_is_mended,
+    whoever_writes_resolv_conf_last_is_who_is_asked,
+    a_flushed_firewall_is_mended,
+    deleted_rules_are_mended,
+    a_flushed_routing_table_is_mended,
+    lost_addresses_are_mended,
+    foreign_firewall_rules_stay_as_they_are,
+    nothing_is_left_after_down_and_stop,
+    nothing_is_left_after_a_kill_and_cleanup,
+    either_program_cleans_up_after_the_other,
+    the_local_network_wins_over_a_peers_route,
+    a_local_network_that_goes_away_hands_over_to_a_peer,
+    a_machine_among_carriers_addresses_stays_reachable,
+    a_start_without_links_comes_up_with_them,
+    a_subnet_router_hides_who_comes_through_it,
+    a_subnet_router_shows_who_comes_through_it_if_told,
+    an_exit_node_carries_both_families,
+    nothing_leaves_beside_the_exit_node,
+    nothing_leaves_while_the_exit_node_is_dead,
+    an_exit_node_leaves_the_local_network_if_told,
+    containers_still_reach_the_internet,
+    a_second_daemon_does_not_harm_the_first,
+];
