@@ -13,6 +13,9 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     stage.up(&client, &[])?;
     client.until_sh("grep -q 100.100.100.100 /etc/resolv.conf")?;
     client.stop()?;
-    same(&before, &client.sh("cat /etc/resolv.conf; ls -i /etc/resolv*")?)?;
+    same(
+        &before,
+        &client.sh("cat /etc/resolv.conf; ls -i /etc/resolv*")?,
+    )?;
     Verdict::pass()
 }

@@ -13,7 +13,10 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     let before = client.traces()?;
     let second = client.second_daemon()?;
     ensure!(!second.trim().is_empty(), "the second daemon says nothing");
-    ensure!(second.contains(TUN) || second.contains("busy"), "the second daemon says: {second}");
+    ensure!(
+        second.contains(TUN) || second.contains("busy"),
+        "the second daemon says: {second}"
+    );
     std::thread::sleep(std::time::Duration::from_secs(1));
     same(&before, &client.traces()?)?;
     client.sh(&format!("ping -c1 -W2 {}", other.address()?))?;

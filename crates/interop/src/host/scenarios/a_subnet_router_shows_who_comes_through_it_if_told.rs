@@ -9,7 +9,11 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     let router = stage.node("router")?;
     let client = stage.node("client")?;
     let lan = stage.subnet_behind(&router)?;
-    router.cli(&["set", "--advertise-routes=10.88.0.0/24", "--snat-subnet-routes=false"])?;
+    router.cli(&[
+        "set",
+        "--advertise-routes=10.88.0.0/24",
+        "--snat-subnet-routes=false",
+    ])?;
     stage.approve(&router, &["10.88.0.0/24"])?;
     client.cli(&["set", "--accept-routes"])?;
     let mirror = servers::mirror(&lan, [10, 88, 0, 2].into())?;

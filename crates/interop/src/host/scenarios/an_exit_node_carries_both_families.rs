@@ -19,6 +19,9 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
         seen.push(servers::seen_as(client.site.node(), mirror)?);
     }
     let expected: [IpAddr; 2] = [exit.site.address().into(), Stage::EXIT_V6.into()];
-    ensure!(seen == expected, "the internet sees {seen:?}, not {expected:?}");
+    ensure!(
+        seen == expected,
+        "the internet sees {seen:?}, not {expected:?}"
+    );
     Verdict::pass()
 }

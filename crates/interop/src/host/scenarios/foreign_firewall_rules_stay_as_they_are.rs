@@ -19,7 +19,9 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     same(&theirs, &client.sh(LOOK)?)?;
     let ours = client.sh("nft -s list ruleset")?;
     client.sh("nft flush chain ip filter ts-input")?;
-    client.until("it is mended", |client| Ok(client.sh("nft -s list ruleset")? == ours))?;
+    client.until("it is mended", |client| {
+        Ok(client.sh("nft -s list ruleset")? == ours)
+    })?;
     same(&theirs, &client.sh(LOOK)?)?;
     client.stop()?;
     same(&before, &client.sh("nft -s list ruleset")?)?;

@@ -2,9 +2,39 @@
 
 use super::{Scenario, Verdict};
 
+mod a_flushed_firewall_is_mended;
+mod a_flushed_routing_table_is_mended;
+mod a_local_network_that_goes_away_hands_over_to_a_peer;
+mod a_machine_among_carriers_addresses_stays_reachable;
+mod a_resolv_conf_that_a_container_mounted_is_back;
+mod a_resolv_conf_that_leads_nowhere_is_back_as_a_link;
+mod a_resolv_conf_that_others_overwrite_is_mended;
+mod a_second_daemon_does_not_harm_the_first;
+mod a_start_without_links_comes_up_with_them;
+mod a_subnet_router_hides_who_comes_through_it;
+mod a_subnet_router_shows_who_comes_through_it_if_told;
+mod an_exit_node_carries_both_families;
+mod an_exit_node_leaves_the_local_network_if_told;
+mod containers_still_reach_the_internet;
+mod deleted_rules_are_mended;
+mod either_program_cleans_up_after_the_other;
+mod foreign_firewall_rules_stay_as_they_are;
+mod lost_addresses_are_mended;
+mod names_of_others_are_asked_of_the_servers_from_before;
+mod names_of_the_tailnet_are_found_without_further_ado;
+mod nothing_is_left_after_a_kill_and_cleanup;
+mod nothing_is_left_after_down_and_stop;
+mod nothing_leaves_beside_the_exit_node;
+mod nothing_leaves_while_the_exit_node_is_dead;
+mod resolv_conf_is_back_after_a_kill_by_cleanup;
+mod resolv_conf_is_back_after_a_kill_by_the_next_start;
+mod resolv_conf_is_back_after_down;
+mod resolv_conf_is_back_after_the_daemon_stops;
+mod the_local_network_wins_over_a_peers_route;
+mod whoever_writes_resolv_conf_last_is_who_is_asked;
+
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
-        $(mod $name;)*
         /// All of them.
         pub const ALL: &[Scenario] = &[$(Scenario { name: stringify!($name), play: $name::play }),*];
     };

@@ -9,7 +9,11 @@ use lab::netns::World;
 pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     // Each machine's resolv.conf names this one.
     let server = World::SERVERS[0].into();
-    servers::dns(stage.tailnet.world.internet(), server, [192, 0, 2, 33].into())?;
+    servers::dns(
+        stage.tailnet.world.internet(),
+        server,
+        [192, 0, 2, 33].into(),
+    )?;
     let client = stage.node("client")?;
     client.until_sh("grep -q 100.100.100.100 /etc/resolv.conf")?;
     let found = client.sh("getent ahostsv4 www.example")?;

@@ -12,7 +12,10 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     for name in ["server.tailnet.test", "server"] {
         client.until_sh(&format!("getent ahostsv4 {name}"))?;
         let found = client.sh(&format!("getent ahostsv4 {name}"))?;
-        ensure!(found.starts_with(&address), "{name} is {found}, not {address}");
+        ensure!(
+            found.starts_with(&address),
+            "{name} is {found}, not {address}"
+        );
     }
     Verdict::pass()
 }

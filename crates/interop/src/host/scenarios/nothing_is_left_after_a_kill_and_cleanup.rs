@@ -13,7 +13,9 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     let before = client.traces()?;
     client.start()?;
     stage.up(&client, &[])?;
-    client.until("the exit node is known", |client| Ok(client.cli(&["set", "--exit-node=exit"]).is_ok()))?;
+    client.until("the exit node is known", |client| {
+        Ok(client.cli(&["set", "--exit-node=exit"]).is_ok())
+    })?;
     client.until_sh("ip route show table 52 | grep -q default")?;
     client.kill();
     client.clean_up()?;

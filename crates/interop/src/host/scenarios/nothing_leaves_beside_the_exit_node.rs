@@ -14,5 +14,8 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     stage.exercise(&client)?;
     let seen = capture.stop()?;
     stage.only_the_tunnels_own(&seen, &exit)?;
-    Ok(Verdict::Pass(format!("{} flows, all of the tunnel's", seen.len())))
+    Ok(Verdict::Pass(format!(
+        "{} flows, all of the tunnel's",
+        seen.len()
+    )))
 }

@@ -12,10 +12,15 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     client.until_pings(Stage::OUTSIDE[0])?;
     let capture = Capture::start(&client)?;
     exit.kill();
-    let is_out = client.sh(&format!("ping -c1 -W1 {}", Stage::OUTSIDE[0])).is_ok();
+    let is_out = client
+        .sh(&format!("ping -c1 -W1 {}", Stage::OUTSIDE[0]))
+        .is_ok();
     ensure!(!is_out, "the internet is reached without the exit node");
     stage.exercise(&client)?;
     let seen = capture.stop()?;
     stage.only_the_tunnels_own(&seen, &exit)?;
-    Ok(Verdict::Pass(format!("{} flows, all of the tunnel's", seen.len())))
+    Ok(Verdict::Pass(format!(
+        "{} flows, all of the tunnel's",
+        seen.len()
+    )))
 }
