@@ -217,7 +217,7 @@ pub struct LinkState {
     pub up: bool,
     /// Addresses of the machine under which a peer might reach it, without our own in the tailnet.
     pub addresses: Vec<IpAddr>,
-    /// The networks that the machine is on, each with its own address there. Not our own, nor loopback.
+    /// The networks that the machine is on, each with its own address there. Not our own, loopback, nor link-local ones.
     pub networks: Vec<IpNet>,
     /// The interface of the default route.
     pub default_interface: Option<String>,

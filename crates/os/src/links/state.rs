@@ -60,7 +60,7 @@ impl Machine {
     fn networks(&self) -> Vec<IpNet> {
         let up = self.foreign().filter(|(_, interface)| interface.up);
         let all = up.flat_map(|(_, interface)| interface.addresses.iter().copied());
-        let mut networks: Vec<IpNet> = all.filter(|net| !net.addr().is_loopback()).collect();
+        let mut networks: Vec<IpNet> = all.filter(|net| is_routable(net.addr())).collect();
         networks.sort();
         networks
     }
