@@ -15,8 +15,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
         return Ok(Verdict::Skip("TS_GO_TAILSCALED names no original".into()));
     }
     let mut client = stage.machine("client")?;
-    let resolv_conf =
-        "cat /etc/resolv.conf; ls /etc/resolv*; ip -o addr show scope global; nft list ruleset | grep -c ts- || true";
+    let resolv_conf = "cat /etc/resolv.conf; ls /etc/resolv*; ip -o addr show scope global; nft list ruleset | grep -c ts- || true";
     let before = client.sh(resolv_conf)?;
     client.start()?;
     stage.up(&client, &[])?;
