@@ -181,11 +181,7 @@ impl Backend {
             Event::Applied { target, applied } => self.handle_applied(target, &applied, &at),
             Event::Drifted(Target::Router) => self.asked.router.asked = None,
             Event::Drifted(Target::Dns) => self.asked.dns.asked = None,
-            Event::SystemDns(system) => {
-                self.health.facts.dns_unread = system.failure.clone();
-                self.system_dns = Some(system);
-                self.is_stale = true;
-            }
+            Event::SystemDns(system) => self.learn_system_dns(system),
             Event::Link(links) => {
                 self.link_up = links.up;
                 // What is around us is none of the Internet that we let others out to.
@@ -312,6 +308,17 @@ impl Backend {
                 self.health.facts.dns_failure = failure;
                 self.health.facts.dns_note = joined(&applied.notes);
             }
+        }
+    }
+
+    /// What cannot be read now is taken for what it was.
+    fn learn_system_dns(&mut self, system: Result<Arc<SystemDns>, String>) {
+        let facts = &mut self.health.facts;
+        facts.dns_unread = system.as_ref().err().cloned();
+        if let Ok(system) = system {
+            facts.dns_trouble.clone_from(&system.trouble);
+            self.system_dns = Some(system);
+            self.is_stale = true;
         }
     }
 

@@ -48,8 +48,8 @@ pub enum Event {
     },
     /// Somebody else changed what was applied: it must be applied again.
     Drifted(Target),
-    /// What the machine's resolver is without us.
-    SystemDns(Arc<SystemDns>),
+    /// What the machine's resolver is without us, or why that cannot be known.
+    SystemDns(Result<Arc<SystemDns>, String>),
     /// The machine's links.
     Link(Arc<LinkState>),
     /// The state store can (`None`) or cannot be trusted.

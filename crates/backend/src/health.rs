@@ -53,6 +53,7 @@ pub(crate) struct Facts {
     pub(crate) router_failure: Option<String>,
     pub(crate) router_note: Option<String>,
     pub(crate) dns_failure: Option<String>,
+    pub(crate) dns_trouble: Option<String>,
     pub(crate) dns_note: Option<String>,
     pub(crate) dns_unread: Option<String>,
     pub(crate) control_messages: Arc<BTreeMap<String, DisplayMessage>>,
@@ -255,9 +256,13 @@ fn derive(facts: &Facts, now: Instant) -> Vec<(Warnable, Option<Args>)> {
     };
     set(Warnable::Router, legacy(&facts.router_failure));
     set(Warnable::RouterNote, legacy(&facts.router_note));
-    let failed = |failure: &Option<String>| failure.as_ref().map(|error| error_args(error));
-    set(Warnable::DnsSetFailed, failed(&facts.dns_failure));
-    set(Warnable::DnsReadFailed, failed(&facts.dns_unread));
+    let unset = facts.dns_failure.as_ref().or(facts.dns_trouble.as_ref());
+    set(Warnable::DnsSetFailed, unset.map(|error| error_args(error)));
+    let unread = facts.dns_unread.as_ref();
+    set(
+        Warnable::DnsReadFailed,
+        unread.map(|error| error_args(error)),
+    );
     set(
         Warnable::ResolvConfOverwritten,
         flag(facts.dns_note.is_some()),

@@ -159,8 +159,8 @@ pub struct SystemDns {
     pub nameservers: Vec<IpAddr>,
     /// The suffixes that are tried without us, where they can be known.
     pub search: Vec<String>,
-    /// Why the machine's own settings are not known.
-    pub failure: Option<String>,
+    /// Why it may not do what it is told.
+    pub trouble: Option<String>,
 }
 
 /// What became of one `apply`, item by item.
@@ -184,8 +184,8 @@ pub trait Router: Send {
 
 /// Applies resolver settings. Idempotent. It may have to ask other programs, and so takes its time.
 pub trait DnsConfigurator: Send {
-    /// What the resolver is without us, as it is now.
-    fn system(&mut self) -> BoxFuture<'_, SystemDns>;
+    /// What the resolver is without us, as it is now; or why that cannot be known.
+    fn system(&mut self) -> BoxFuture<'_, Result<SystemDns, String>>;
     /// Makes the machine's resolver equal to `want`.
     fn apply<'a>(&'a mut self, want: &'a DnsConfig) -> BoxFuture<'a, Applied>;
     /// Resolves when somebody else changed what is ours, or who configures the resolver.

@@ -2,6 +2,7 @@
 //! their time. What is wanted last is what is done next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use backend::{Event, Target};
 use host::{Applied, DnsConfig, DnsConfigurator, SystemDns};
@@ -9,6 +10,9 @@ use rt::Task;
 use tokio::sync::{oneshot, watch};
 
 use crate::brain::BrainHandle;
+
+/// How long settings that could not be read are left alone.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The brain's end of the runner.
 pub(crate) struct DnsRunner {
@@ -50,7 +54,7 @@ struct Runner {
     dns: Box<dyn DnsConfigurator>,
     brain: BrainHandle,
     /// What the brain knows of the machine's own resolver.
-    system: Option<Arc<SystemDns>>,
+    system: Option<Result<Arc<SystemDns>, String>>,
 }
 
 impl Runner {
@@ -61,6 +65,7 @@ impl Runner {
     ) {
         self.look().await;
         loop {
+            let is_unread = matches!(self.system, Some(Err(_)));
             tokio::select! {
                 biased;
                 _ = &mut stop => break,
@@ -72,9 +77,9 @@ impl Runner {
                     if let Some(want) = want {
                         let applied = self.dns.apply(&want).await;
                         self.report(Event::Applied { target: Target::Dns, applied }).await;
-                        self.look().await;
                     }
                 }
+                () = rt::sleep_until(rt::now() + RETRY), if is_unread => self.look().await,
                 () = self.dns.drifted() => {
                     // What is wanted may follow from what the machine now says.
                     self.look().await;
@@ -89,9 +94,9 @@ impl Runner {
     }
 
     async fn look(&mut self) {
-        let system = Arc::new(self.dns.system().await);
+        let system = self.dns.system().await.map(Arc::new);
         if self.system.as_ref() != Some(&system) {
-            self.system = Some(Arc::clone(&system));
+            self.system = Some(system.clone());
             self.report(Event::SystemDns(system)).await;
         }
     }

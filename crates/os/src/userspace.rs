@@ -21,12 +21,12 @@ impl Router for Untouched {
 }
 
 impl DnsConfigurator for Untouched {
-    fn system(&mut self) -> BoxFuture<'_, SystemDns> {
-        Box::pin(std::future::ready(SystemDns {
+    fn system(&mut self) -> BoxFuture<'_, Result<SystemDns, String>> {
+        Box::pin(std::future::ready(Ok(SystemDns {
             manager: "noop",
             splits: true,
             ..SystemDns::default()
-        }))
+        })))
     }
 
     fn apply<'a>(&'a mut self, _want: &'a DnsConfig) -> BoxFuture<'a, Applied> {

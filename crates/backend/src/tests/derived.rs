@@ -1,7 +1,9 @@
 //! What follows from the tailnet and the user's wishes.
 
+use host::{DnsConfig, SystemDns};
 use ipnet::IpNet;
 use keys::DiscoPublic;
+use tailcfg::Resolver;
 use tailcfg::go::OptAddr;
 
 use super::*;
@@ -219,4 +221,164 @@ fn who_follows_peers_is_told_of_them() {
     assert_eq!(told(&mut world, &[peer(2, &[])]), Vec::<String>::new());
     world.send(Event::PeerWatchers(true));
     assert_eq!(told(&mut world, &[peer(2, &[])]), ["p2.tail.example."]);
+}
+
+/// A resolver that asks one server of the network here.
+fn system(splits: bool) -> SystemDns {
+    SystemDns {
+        splits,
+        nameservers: vec!["192.0.2.1".parse().unwrap()],
+        search: vec!["lan.example".into()],
+        ..SystemDns::default()
+    }
+}
+
+fn dns_of(world: &mut World, settings: tailcfg::DnsConfig) -> DnsConfig {
+    let change = world.map("node1", 1, |_, map| map.dns = Arc::new(settings));
+    world.control(ControlEvent::NetMap(change));
+    world.dns.clone().unwrap_or_default()
+}
+
+fn asks(addresses: &[&str], search: &[&str], matching: &[&str]) -> DnsConfig {
+    let all = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+    DnsConfig {
+        nameservers: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+        search: all(search),
+        matching: all(matching),
+    }
+}
+
+fn resolvers(addresses: &[&str]) -> Vec<Resolver> {
+    let resolver = |address: &&str| Resolver {
+        addr: (*address).to_owned(),
+        ..Resolver::default()
+    };
+    addresses.iter().map(resolver).collect()
+}
+
+#[test]
+fn what_the_resolver_is_told_follows_from_what_it_can() {
+    const OURS: &[&str] = &["100.100.100.100"];
+    let only_search = tailcfg::DnsConfig {
+        domains: vec!["tail.example.".into()],
+        ..tailcfg::DnsConfig::default()
+    };
+    let routed = |servers: &[&str]| tailcfg::DnsConfig {
+        routes: [("corp.example.".to_owned(), Some(resolvers(servers)))].into(),
+        ..only_search.clone()
+    };
+    let named = tailcfg::DnsConfig {
+        proxied: true,
+        resolvers: resolvers(&["192.0.2.9"]),
+        ..only_search.clone()
+    };
+    let search = &["tail.example"][..];
+    let mixed = &["tail.example", "lan.example"][..];
+    for (settings, split, whole) in [
+        (
+            tailcfg::DnsConfig::default(),
+            DnsConfig::default(),
+            DnsConfig::default(),
+        ),
+        // A file without servers would leave the machine without.
+        (
+            only_search.clone(),
+            asks(&[], search, &[]),
+            asks(&["192.0.2.1"], mixed, &[]),
+        ),
+        (
+            routed(&["192.0.2.5"]),
+            asks(&["192.0.2.5"], search, &["corp.example"]),
+            asks(OURS, mixed, &[]),
+        ),
+        (
+            routed(&["192.0.2.5:5353"]),
+            asks(OURS, search, &["corp.example"]),
+            asks(OURS, mixed, &[]),
+        ),
+        (named, asks(OURS, search, &[]), asks(OURS, search, &[])),
+    ] {
+        for (splits, expected) in [(true, split), (false, whole)] {
+            let mut world = world_with(&[]);
+            world.send(Event::SystemDns(Ok(Arc::new(system(splits)))));
+            assert_eq!(
+                dns_of(&mut world, settings.clone()),
+                expected,
+                "{settings:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn whom_the_machine_asked_is_asked_where_it_asks_us_for_all() {
+    let mut world = world_with(&[]);
+    let change = world.map("node1", 1, |_, map| {
+        map.dns = Arc::new(tailcfg::DnsConfig {
+            proxied: true,
+            ..tailcfg::DnsConfig::default()
+        });
+    });
+    world.control(ControlEvent::NetMap(change));
+    let snapshot = world.brain.snapshot();
+    let server = |splits| {
+        let (zones, problems) =
+            dns_zones(snapshot.netmap.as_deref(), &snapshot.prefs, &system(splits));
+        assert!(problems.is_empty(), "{problems:?}");
+        zones.servers(&"www.example".parse().unwrap()).to_vec()
+    };
+    assert_eq!(server(false), ["192.0.2.1:53".parse().unwrap()]);
+    assert!(server(true).is_empty());
+}
+
+#[test]
+fn a_resolver_that_cannot_be_read_is_left_alone() {
+    let mut world = world_with(&[]);
+    world.send(Event::SystemDns(Err("no".into())));
+    let settings = tailcfg::DnsConfig {
+        proxied: true,
+        ..tailcfg::DnsConfig::default()
+    };
+    dns_of(&mut world, settings.clone());
+    assert_eq!(world.dns, None);
+    world.send(Event::SystemDns(Ok(Arc::new(system(false)))));
+    let told = world.dns.clone();
+    assert!(told.is_some_and(|told| told.search == ["lan.example"]));
+    // What it was is what it is taken for.
+    world.dns = None;
+    world.send(Event::SystemDns(Err("no".into())));
+    assert_eq!(world.dns, None);
+}
+
+#[test]
+fn an_exit_node_is_for_the_internet() {
+    let mut world = world_with(&[]);
+    world.send(Event::Link(Arc::new(LinkState {
+        up: true,
+        networks: nets(&["198.51.100.7/24", "10.0.0.5/24", "2001:db8::5/64"]),
+        ..LinkState::default()
+    })));
+    let filter = |world: &World| world.network.as_ref().unwrap().filter.clone();
+    assert_eq!(filter(&world).all_but, [None, None]);
+    world.edit(|edit| {
+        edit.advertise_routes_set = true;
+        edit.prefs.advertise_routes = nets(&["0.0.0.0/0", "::/0"]);
+    });
+    let open = filter(&world);
+    let [v4, v6] = open.all_but.map(Option::unwrap);
+    for closed in [
+        "10.0.0.0/8",
+        "198.51.100.0/24",
+        "169.254.0.0/16",
+        "100.64.0.0/10",
+    ] {
+        assert!(v4.contains(&closed.parse().unwrap()), "{closed}");
+    }
+    for closed in ["2001:db8::/64", "fe80::/10", "fd7a:115c:a1e0::/48"] {
+        assert!(v6.contains(&closed.parse().unwrap()), "{closed}");
+    }
+    // Its own addresses on the Internet are on the Internet; those of a private network are not.
+    let is_open = |ip: &str| open.local.contains(&ip.parse().unwrap());
+    assert!(is_open("198.51.100.7/32") && is_open("2001:db8::5/128"));
+    assert!(!is_open("10.0.0.5/32"));
 }

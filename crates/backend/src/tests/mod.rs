@@ -38,6 +38,7 @@ pub(super) struct World {
     /// What the engine was told of peers, oldest first.
     pub(super) updates: Vec<PeersUpdate>,
     pub(super) router: Option<host::RouterConfig>,
+    pub(super) dns: Option<host::DnsConfig>,
     pub(super) key: Option<NodePublic>,
     pub(super) is_disk_full: bool,
     commands: u64,
@@ -65,6 +66,7 @@ impl World {
             peers: BTreeMap::new(),
             updates: Vec::new(),
             router: None,
+            dns: None,
             key: None,
             is_disk_full: false,
             commands: 0,
@@ -244,7 +246,11 @@ impl World {
                 self.router = Some(config);
                 return None;
             }
-            Effect::EngineDerp(_) | Effect::ApplyDns(_) | Effect::Log(_) => return None,
+            Effect::ApplyDns(want) => {
+                self.dns = Some(want);
+                return None;
+            }
+            Effect::EngineDerp(_) | Effect::Log(_) => return None,
         })
     }
 

@@ -1,7 +1,7 @@
 //! One machine of a scenario, and the daemon on it.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -82,24 +82,22 @@ impl Machine {
     /// Starts another daemon with another socket and state, which must end by itself; what it says.
     pub(super) fn second_daemon(&self) -> Result<String> {
         let program = self.tailscaled.display();
+        let socket = self.daemon()?.socket().with_extension("second");
         self.sh(&format!(
-            "TS_NO_LOGS_NO_SUPPORT=true timeout 10 {program} --tun={TUN} --state=mem: --socket=/tmp/second-$$.sock 2>&1; \
-             code=$?; rm -f /tmp/second-$$.sock; [ $code != 0 ] && [ $code != 124 ]"
+            "TS_NO_LOGS_NO_SUPPORT=true timeout 10 {program} --tun={TUN} --state=mem: --socket={} 2>&1; \
+             code=$?; [ $code != 0 ] && [ $code != 124 ]",
+            socket.display()
         ))
     }
 
-    /// `tailscaled --cleanup`, of the same program or the other one.
-    pub(super) fn clean_up_with(&self, whose: Whose) -> Result<()> {
-        let program = program(whose, "tailscaled", "TS_GO_TAILSCALED")?;
-        self.sh(&format!("{} --cleanup --tun={TUN}", program.display()))?;
-        Ok(())
+    /// `tailscaled --cleanup`.
+    pub(super) fn clean_up(&self) -> Result<()> {
+        self.clean_up_with(&self.tailscaled)
     }
 
-    pub(super) fn clean_up(&self) -> Result<()> {
-        self.sh(&format!(
-            "{} --cleanup --tun={TUN}",
-            self.tailscaled.display()
-        ))?;
+    /// The same by another program.
+    pub(super) fn clean_up_with(&self, tailscaled: &Path) -> Result<()> {
+        self.sh(&format!("{} --cleanup --tun={TUN}", tailscaled.display()))?;
         Ok(())
     }
 

@@ -5,9 +5,11 @@
 //! compares.
 
 mod capture;
+mod exit;
 mod machine;
 mod scenarios;
 mod servers;
+mod shared;
 mod stage;
 
 use std::path::PathBuf;

@@ -13,5 +13,5 @@ mod world;
 mod tests;
 
 pub use space::Netns;
-pub use wire::add_cable as connect;
+pub use wire::add_cable;
 pub use world::{Nat, Site, World};

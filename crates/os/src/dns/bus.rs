@@ -117,3 +117,13 @@ impl Bus {
         MessageStream::for_match_rule(rule, &self.0, None).await
     }
 }
+
+/// Whether that says that a service has come: it has an owner now.
+pub(super) fn has_come(change: &Result<Message>) -> bool {
+    let Ok(change) = change else {
+        return false;
+    };
+    let body = change.body();
+    let owners = body.deserialize::<(&str, &str, &str)>();
+    owners.is_ok_and(|(_, _, new)| !new.is_empty())
+}

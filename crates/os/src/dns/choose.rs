@@ -40,6 +40,22 @@ pub(super) enum Resolvconf {
     Openresolv,
 }
 
+impl Facts {
+    /// Whether NetworkManager has a say.
+    pub(super) fn concerns_network_manager(&self) -> bool {
+        matches!(self.owner(), Owner::Resolved | Owner::NetworkManager)
+    }
+
+    /// Whether it matters which `resolvconf` there is.
+    pub(super) fn concerns_resolvconf(&self) -> bool {
+        self.owner() == Owner::Resolvconf
+    }
+
+    fn owner(&self) -> Owner {
+        self.resolv_conf.as_deref().map_or(Owner::Nobody, owner)
+    }
+}
+
 /// What there is on the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Facts {
@@ -87,8 +103,11 @@ pub(super) fn choose(facts: &Facts) -> (Manager, Option<&'static str>) {
             None => Manager::Resolved,
         },
     };
-    (manager, None)
+    (manager, (manager == Manager::EarlyNm).then_some(NOT_TOLD))
 }
+
+const NOT_TOLD: &str = "NetworkManager 1.26.0 to 1.26.5 must be told of DNS servers itself, which is not built: MagicDNS may not be \
+    asked. A newer NetworkManager mends that";
 
 const MISWIRED: &str = "systemd-resolved and NetworkManager are wired together incorrectly; MagicDNS will probably not work. \
     For more info, see https://tailscale.com/s/resolved-nm";
@@ -186,7 +205,12 @@ mod tests {
                 network_manager: nm(version, mode),
                 ..with(text)
             };
-            assert_eq!(choose(&facts), (expected, None), "{text} {version} {mode}");
+            let trouble = (expected == Manager::EarlyNm).then_some(NOT_TOLD);
+            assert_eq!(
+                choose(&facts),
+                (expected, trouble),
+                "{text} {version} {mode}"
+            );
         }
         assert_eq!(choose(&with(NM)), (Manager::Resolved, None));
         let miswired = Facts {

@@ -28,16 +28,11 @@ const MODE: u32 = 0o644;
 #[derive(Debug)]
 pub(super) struct Direct {
     root: Root,
-    /// What we have written, while it should be there.
-    written: Option<String>,
 }
 
 impl Direct {
     pub(super) fn new(root: Root) -> Self {
-        Self {
-            root,
-            written: None,
-        }
+        Self { root }
     }
 
     /// What the file says without us.
@@ -52,7 +47,7 @@ impl Direct {
     }
 
     /// Has the file say what is wanted.
-    pub(super) fn apply(&mut self, want: &DnsConfig) -> io::Result<()> {
+    pub(super) fn apply(&self, want: &DnsConfig) -> io::Result<()> {
         let base = self.base()?;
         let text = text(want, &base.kept);
         let live = self.root.read(RESOLV_CONF)?;
@@ -64,22 +59,11 @@ impl Direct {
             }
             self.put(&text)?;
         }
-        self.written = Some(text);
         Ok(())
     }
 
-    /// Whether somebody has changed what we wrote.
-    pub(super) fn has_drifted(&self) -> bool {
-        let Some(written) = &self.written else {
-            return false;
-        };
-        let live = self.root.read(RESOLV_CONF);
-        live.is_ok_and(|live| live.as_ref() != Some(written))
-    }
-
     /// Has the file say what it said before us.
-    pub(super) fn restore(&mut self) -> io::Result<()> {
-        self.written = None;
+    pub(super) fn restore(&self) -> io::Result<()> {
         let [live, backup] = [RESOLV_CONF, BACKUP].map(|name| self.root.at(name));
         let has_backup = fs::symlink_metadata(&backup).is_ok();
         let text = self.root.read(RESOLV_CONF)?;

@@ -5,6 +5,7 @@
 
 mod bus;
 mod choose;
+mod command;
 mod direct;
 mod resolv_conf;
 mod resolvconf;
@@ -47,9 +48,12 @@ pub struct LinuxDns {
     /// Our device's name.
     device: String,
     root: Root,
-    manager: Option<Manager>,
-    /// What is not as it should be about who configures the resolver.
-    trouble: Option<&'static str>,
+    /// Who configures the resolver, as it was last seen.
+    chosen: Option<Manager>,
+    /// Who was told what is wanted.
+    told: Option<Manager>,
+    /// The text of resolv.conf since; `None` while nothing is wanted.
+    settled: Option<Option<String>>,
     direct: Direct,
     bus: Option<Bus>,
     /// Tells when systemd-resolved starts anew.
@@ -58,7 +62,16 @@ pub struct LinuxDns {
     limit: RateLimit,
     /// Since when somebody fights us, until it has been quiet for a while.
     fight: Option<Instant>,
-    is_on: bool,
+}
+
+/// What has happened.
+enum Stir {
+    /// Something to the file.
+    File,
+    /// systemd-resolved has started, and knows nothing of us.
+    Restart,
+    /// The bus has gone.
+    BusGone,
 }
 
 impl LinuxDns {
@@ -76,19 +89,19 @@ impl LinuxDns {
             device: device.to_owned(),
             direct: Direct::new(root.clone()),
             root,
-            manager: None,
-            trouble: None,
+            chosen: None,
+            told: None,
+            settled: None,
             bus: None,
             restarts: None,
             watch: watch.ok(),
             limit: RateLimit::new(BURST, EVERY),
             fight: None,
-            is_on: false,
         }
     }
 
-    /// Finds out who configures the resolver.
-    async fn choose(&mut self) -> std::io::Result<Manager> {
+    /// Finds out who configures the resolver, and what about that is not as it should be.
+    async fn choose(&mut self) -> std::io::Result<(Manager, Option<&'static str>)> {
         if self.bus.is_none() {
             self.bus = Bus::connect().await;
         }
@@ -96,32 +109,33 @@ impl LinuxDns {
             // A service that starts writes the file that is read next.
             bus.wake_resolved().await;
         }
-        let facts = Facts {
+        let mut facts = Facts {
             resolv_conf: self.root.read(RESOLV_CONF)?,
             nsswitch: self.root.read(NSSWITCH).unwrap_or_default(),
-            resolvconf: resolvconf::kind().await,
-            network_manager: match &self.bus {
-                Some(bus) => bus.network_manager().await,
-                None => None,
-            },
+            ..Facts::default()
         };
-        let (manager, trouble) = choose(&facts);
-        if self.manager != Some(manager) {
-            tracing::info!(
-                "dns: the machine's resolver is configured through {}",
-                manager.name()
-            );
+        if facts.concerns_resolvconf() {
+            facts.resolvconf = resolvconf::kind().await;
         }
-        self.trouble = trouble;
-        Ok(manager)
+        if facts.concerns_network_manager()
+            && let Some(bus) = &self.bus
+        {
+            facts.network_manager = bus.network_manager().await;
+        }
+        let (manager, trouble) = choose(&facts);
+        if self.chosen.replace(manager) != Some(manager) {
+            let name = manager.name();
+            tracing::info!("dns: the machine's resolver is configured through {name}");
+        }
+        Ok((manager, trouble))
     }
 
     /// Takes back what another one was told before.
-    async fn turn_to(&mut self, manager: Manager) -> Vec<String> {
-        let before = self.manager.replace(manager);
-        let mut failures = Vec::new();
+    async fn turn_to(&mut self, manager: Manager) -> Option<String> {
+        let before = self.told.replace(manager);
+        let mut failure = None;
         if let Some(before) = before.filter(|before| *before != manager) {
-            failures.extend(self.carry_out(before, &DnsConfig::default()).await.err());
+            failure = self.carry_out(before, &DnsConfig::default()).await.err();
             self.restarts = None;
         }
         if manager == Manager::Resolved
@@ -133,7 +147,7 @@ impl LinuxDns {
                 .inspect_err(|error| tracing::debug!("watch systemd-resolved: {error}"))
                 .ok();
         }
-        failures
+        failure
     }
 
     async fn carry_out(&mut self, manager: Manager, want: &DnsConfig) -> Result<(), String> {
@@ -173,7 +187,8 @@ impl LinuxDns {
     }
 
     async fn read_system(&mut self) -> Result<SystemDns, String> {
-        let manager = self.choose().await.map_err(|error| error.to_string())?;
+        let chosen = self.choose().await;
+        let (manager, trouble) = chosen.map_err(|error| error.to_string())?;
         let base = self.base(manager).await?;
         let is_other = |ip: &std::net::IpAddr| !packet::addr::is_service_ip(*ip);
         Ok(SystemDns {
@@ -181,13 +196,16 @@ impl LinuxDns {
             splits: matches!(manager, Manager::Resolved | Manager::EarlyNm),
             nameservers: base.nameservers.into_iter().filter(is_other).collect(),
             search: base.search,
-            failure: None,
+            trouble: trouble.map(str::to_owned),
         })
     }
 
     async fn put(&mut self, want: &DnsConfig) -> Applied {
-        self.is_on = *want != DnsConfig::default();
-        let manager = match self.choose().await {
+        let manager = match self.chosen {
+            Some(manager) => Ok(manager),
+            None => self.choose().await.map(|(manager, _)| manager),
+        };
+        let manager = match manager {
             Ok(manager) => manager,
             Err(error) => {
                 return Applied {
@@ -196,22 +214,21 @@ impl LinuxDns {
                 };
             }
         };
-        let mut failures = self.turn_to(manager).await;
-        failures.extend(self.carry_out(manager, want).await.err());
-        if self.is_on {
-            failures.extend(self.trouble.map(str::to_owned));
-        }
+        let taken_back = self.turn_to(manager).await;
+        let done = self.carry_out(manager, want).await;
+        let is_on = *want != DnsConfig::default();
+        self.settled = is_on.then(|| self.root.read(RESOLV_CONF).unwrap_or_default());
         let fight = self
             .fight
             .map(|_| format!("{RESOLV_CONF} is written by somebody else again and again"));
         Applied {
-            failures,
+            failures: taken_back.into_iter().chain(done.err()).collect(),
             notes: fight.into_iter().collect(),
         }
     }
 
-    /// Resolves when there is something to look at.
-    async fn stirred(&mut self) {
+    /// Resolves when something has happened. Whoever gives up waiting loses nothing.
+    async fn stirred(&mut self) -> Stir {
         let Self {
             watch, restarts, ..
         } = self;
@@ -222,9 +239,16 @@ impl LinuxDns {
             }
         };
         let service = async {
-            match restarts {
-                Some(restarts) => restarts.next().await.is_some(),
-                None => pending().await,
+            loop {
+                match restarts {
+                    None => return pending().await,
+                    Some(restarts) => match restarts.next().await {
+                        None => return Stir::BusGone,
+                        Some(change) if bus::has_come(&change) => return Stir::Restart,
+                        // One that is stopped must not be started by us.
+                        Some(_) => {}
+                    },
+                }
             }
         };
         tokio::select! {
@@ -233,36 +257,36 @@ impl LinuxDns {
                     tracing::warn!("changes of {RESOLV_CONF} will go unnoticed: {error}");
                     self.watch = None;
                 }
+                Stir::File
             }
-            is_there = service => {
-                if !is_there {
-                    rt::sleep_until(rt::now() + RECONNECT).await;
-                    (self.bus, self.restarts) = (None, None);
-                }
-            }
+            stir = service => stir,
         }
     }
 
-    /// Whether what is there is not what was asked for, as far as that can be seen.
-    fn is_disturbed(&self) -> bool {
-        match self.manager {
-            Some(Manager::Direct) => self.direct.has_drifted(),
-            // Who else writes the file may be another manager.
-            _ => true,
+    /// Whether what is wanted must be said again.
+    async fn is_disturbed(&mut self, stir: &Stir) -> bool {
+        let Some(settled) = &self.settled else {
+            return false;
+        };
+        match stir {
+            // What we did ourselves, or had done, is no disturbance.
+            Stir::File => {
+                let now = self.root.read(RESOLV_CONF);
+                now.is_ok_and(|now| now != *settled)
+            }
+            Stir::Restart => true,
+            Stir::BusGone => {
+                rt::sleep_until(rt::now() + RECONNECT).await;
+                (self.bus, self.restarts) = (None, None);
+                true
+            }
         }
     }
 }
 
 impl DnsConfigurator for LinuxDns {
-    fn system(&mut self) -> BoxFuture<'_, SystemDns> {
-        Box::pin(async {
-            let read = self.read_system().await;
-            read.unwrap_or_else(|failure| SystemDns {
-                manager: self.manager.map_or("", Manager::name),
-                failure: Some(failure),
-                ..SystemDns::default()
-            })
-        })
+    fn system(&mut self) -> BoxFuture<'_, Result<SystemDns, String>> {
+        Box::pin(self.read_system())
     }
 
     fn apply<'a>(&'a mut self, want: &'a DnsConfig) -> BoxFuture<'a, Applied> {
@@ -273,16 +297,22 @@ impl DnsConfigurator for LinuxDns {
         Box::pin(async {
             loop {
                 // A fight that has ended is told of, too.
-                let peace = self.fight.map(|since| since + EVERY);
-                tokio::select! {
-                    () = self.stirred() => {}
-                    () = rt::sleep_until(peace.unwrap_or_else(rt::now)), if peace.is_some() => {
+                let fight = self.fight;
+                let peace = async {
+                    match fight {
+                        Some(since) => rt::sleep_until(since + EVERY).await,
+                        None => pending().await,
+                    }
+                };
+                let stir = tokio::select! {
+                    stir = self.stirred() => stir,
+                    () = peace => {
                         self.fight = None;
                         return;
                     }
-                }
+                };
                 rt::sleep_until(rt::now() + SETTLE).await;
-                if !self.is_on || !self.is_disturbed() {
+                if !self.is_disturbed(&stir).await {
                     continue;
                 }
                 if !self.limit.allow(rt::now()) {
@@ -291,8 +321,8 @@ impl DnsConfigurator for LinuxDns {
                             "dns: {RESOLV_CONF} is written by somebody else again and again"
                         );
                     }
-                    self.fight = Some(rt::now());
                     rt::sleep_until(rt::now() + EVERY).await;
+                    self.fight = Some(rt::now());
                 }
                 return;
             }
@@ -309,10 +339,11 @@ impl DnsConfigurator for LinuxDns {
 pub async fn cleanup(device: &str) -> Applied {
     let mut dns = LinuxDns::new(device);
     let mut applied = dns.put(&DnsConfig::default()).await;
-    if dns.manager != Some(Manager::Direct) {
+    if dns.told != Some(Manager::Direct) {
+        let restored = dns.direct.restore();
         applied
             .failures
-            .extend(dns.direct.restore().err().map(|error| error.to_string()));
+            .extend(restored.err().map(|error| error.to_string()));
     }
     applied
 }
@@ -330,7 +361,7 @@ async fn relabel(root: &Root) -> Result<(), String> {
         return Ok(());
     }
     let path = root.at(RESOLV_CONF);
-    let done = resolvconf::run("restorecon", &[&path.to_string_lossy()], None).await;
+    let done = command::run("restorecon", &[&path.to_string_lossy()], None).await;
     done.map(drop).map_err(|error| {
         format!("restore the SELinux label of {RESOLV_CONF}: {error}; see https://github.com/tailscale/tailscale/issues/20149")
     })

@@ -179,4 +179,18 @@ mod tests {
             assert_eq!(owner(text), expected, "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read(text in "(nameserver|search|domain|options|[#;]|[ -~]|\\PC|[ \t\n]){0,80}") {
+            let read = ResolvConf::parse(&text).unwrap();
+            // What was understood is understood again.
+            let config = DnsConfig {
+                nameservers: read.nameservers.clone(),
+                search: read.search.clone(),
+                matching: Vec::new(),
+            };
+            proptest::prop_assert_eq!(ResolvConf::parse(&super::text(&config, &read.kept)).unwrap(), read);
+        }
+    }
 }

@@ -5,19 +5,14 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
 
 use host::DnsConfig;
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
 
 use super::choose::Resolvconf;
+use super::command::{output, program, run, said};
 use super::resolv_conf::{ResolvConf, text};
 use super::root::{Root, named};
 
-/// How long another program may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// Debian's exits with this when it is asked for what it does not know.
 const UNKNOWN_OPTION: i32 = 99;
 /// Our record. Compat: the originals' name, so that either cleans up after the other; Debian's sorts `tun*` first.
@@ -46,10 +41,10 @@ TAILSCALED_HOOK_RUNS=1 exec run-parts /etc/resolvconf/update-libc.d
 /// Which of the two there is.
 pub(super) async fn kind() -> Option<Resolvconf> {
     let mut command = program("resolvconf");
-    let ran = tokio::time::timeout(TIMEOUT, command.arg("--version").output()).await;
-    let output = ran.ok()?.ok()?;
-    let is_debian = output.status.code() == Some(UNKNOWN_OPTION)
-        || output.stdout.starts_with(b"Debian resolvconf");
+    command.arg("--version");
+    let ended = output(command, "resolvconf", None).await.ok()?;
+    let is_debian = ended.status.code() == Some(UNKNOWN_OPTION)
+        || ended.stdout.starts_with(b"Debian resolvconf");
     Some(match is_debian {
         true => Resolvconf::Debian,
         false => Resolvconf::Openresolv,
@@ -106,7 +101,7 @@ pub(super) async fn debian_base(root: &Root) -> Result<ResolvConf, String> {
     let mut command = program(&list.to_string_lossy());
     // It lists the directory that it is in.
     command.current_dir(&records);
-    let names = finish(command, "list-records", None).await?;
+    let names = said(command, "list-records", None).await?;
     let mut text = String::new();
     for name in names.lines().filter(|name| *name != DEBIAN_RECORD) {
         // One that has just gone says nothing.
@@ -142,45 +137,4 @@ pub(super) async fn openresolv_base() -> Result<ResolvConf, String> {
     }
     let text = run("resolvconf", &args, None).await?;
     ResolvConf::parse_records(&text).map_err(|error| format!("resolvconf: {error}"))
-}
-
-/// Runs another program to its end; what it printed.
-pub(super) async fn run(name: &str, args: &[&str], input: Option<&str>) -> Result<String, String> {
-    let mut command = program(name);
-    command.args(args);
-    finish(command, name, input).await
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "these are told by their commands only"
-)]
-fn program(name: &str) -> Command {
-    Command::from(std::process::Command::new(name))
-}
-
-async fn finish(mut command: Command, name: &str, input: Option<&str>) -> Result<String, String> {
-    let failed = |error: io::Error| format!("run {name}: {error}");
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let ended = async {
-        let mut child = command.spawn()?;
-        let stdin = child.stdin.take();
-        if let (Some(mut stdin), Some(input)) = (stdin, input) {
-            stdin.write_all(input.as_bytes()).await?;
-        }
-        child.wait_with_output().await
-    };
-    let output = tokio::time::timeout(TIMEOUT, ended).await;
-    let output =
-        output.map_err(|_| format!("run {name}: it takes longer than {} s", TIMEOUT.as_secs()))?;
-    let output = output.map_err(failed)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("run {name}: {}: {}", output.status, said.trim()))
 }

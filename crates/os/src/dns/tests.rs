@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use host::{DnsConfig, DnsConfigurator as _};
+
+use super::LinuxDns;
 use super::direct::Direct;
 use super::root::Root;
-use host::DnsConfig;
 
 const LIVE: &str = "etc/resolv.conf";
 const BACKUP: &str = "etc/resolv.pre-tailscale-backup.conf";
@@ -115,19 +117,16 @@ fn a_link_is_back_also_one_to_nothing() {
 
 #[test]
 fn who_writes_the_file_meanwhile_is_heard() {
-    let mut tree = Tree::new();
+    let tree = Tree::new();
     tree.write(BEFORE);
     tree.direct.apply(&ours()).unwrap();
-    assert!(!tree.direct.has_drifted());
     let newer = "nameserver 192.0.2.9\n";
     tree.write(newer);
-    assert!(tree.direct.has_drifted());
     assert_eq!(
         tree.direct.base().unwrap().nameservers,
         ["192.0.2.9".parse::<std::net::IpAddr>().unwrap()]
     );
     tree.direct.apply(&ours()).unwrap();
-    assert!(!tree.direct.has_drifted());
     tree.direct.restore().unwrap();
     assert_eq!(tree.read(LIVE).as_deref(), Some(newer));
     // The same just before the end.
@@ -141,7 +140,7 @@ fn who_writes_the_file_meanwhile_is_heard() {
 #[test]
 fn a_death_in_the_middle_loses_nothing() {
     // Between the second name and the new file.
-    let mut tree = Tree::new();
+    let tree = Tree::new();
     tree.write(BEFORE);
     let etc = tree.directory.path().join("etc");
     fs::hard_link(etc.join("resolv.conf"), tree.directory.path().join(BACKUP)).unwrap();
@@ -158,13 +157,40 @@ fn a_death_in_the_middle_loses_nothing() {
 
 #[test]
 fn what_cannot_be_kept_is_not_replaced() {
-    let mut tree = Tree::new();
+    let tree = Tree::new();
     fs::create_dir(tree.directory.path().join(LIVE)).unwrap();
     assert!(tree.direct.apply(&ours()).is_err());
     assert_eq!(tree.names(), ["resolv.conf"]);
-    let mut tree = Tree::new();
+    let tree = Tree::new();
     tree.write(&"#".repeat(20 << 10));
     let error = tree.direct.apply(&ours()).unwrap_err().to_string();
     assert!(error.contains("resolv.conf"), "{error}");
+    assert_eq!(tree.names(), ["resolv.conf"]);
+}
+
+#[tokio::test]
+async fn changes_by_others_are_noticed_and_our_own_are_not() {
+    let tree = Tree::new();
+    tree.write(BEFORE);
+    let mut dns = LinuxDns::at("nothing0", Root::new(tree.directory.path()));
+    let system = dns.system().await.unwrap();
+    assert_eq!((system.manager, system.splits), ("direct", false));
+    assert_eq!(system.search, ["lan.example"]);
+    for newer in ["nameserver 192.0.2.8\n", "nameserver 192.0.2.9\n"] {
+        assert!(dns.apply(&ours()).await.failures.is_empty());
+        // Ours lies before this one; were it noticed, the file would not be theirs yet when this returns.
+        tree.write(newer);
+        dns.drifted().await;
+        assert_eq!(tree.read(LIVE).as_deref(), Some(newer));
+        let system = dns.system().await.unwrap();
+        let server = newer.split_whitespace().next_back().unwrap();
+        assert_eq!(
+            system.nameservers,
+            [server.parse::<std::net::IpAddr>().unwrap()]
+        );
+    }
+    assert!(dns.apply(&ours()).await.failures.is_empty());
+    assert!(dns.cleanup().await.failures.is_empty());
+    assert_eq!(tree.read(LIVE).as_deref(), Some("nameserver 192.0.2.9\n"));
     assert_eq!(tree.names(), ["resolv.conf"]);
 }

@@ -9,7 +9,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     let client = stage.node("client")?;
     let other = stage.node("other")?;
     client.until_pings(other.address()?)?;
-    client.until_sh("grep -q 100.100.100.100 /etc/resolv.conf")?;
+    client.until_asks_us()?;
     let before = client.traces()?;
     let second = client.second_daemon()?;
     ensure!(!second.trim().is_empty(), "the second daemon says nothing");

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     let exit = stage.exit_node()?;
     let client = stage.node("client")?;
-    stage.use_exit(&client, &[])?;
+    stage.use_exit(&client)?;
     let mut seen = Vec::new();
     for at in Stage::OUTSIDE {
         let mirror = servers::mirror(stage.tailnet.world.internet(), at)?;

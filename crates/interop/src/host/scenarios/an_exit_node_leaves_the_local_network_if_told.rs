@@ -9,7 +9,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
     let client = stage.node("client")?;
     let octets = client.site.address().octets();
     let neighbour = [octets[0], octets[1], octets[2], 1].into();
-    stage.use_exit(&client, &[])?;
+    stage.use_exit(&client)?;
     client.until_pings(Stage::OUTSIDE[0])?;
     let is_near = client.sh(&format!("ping -c1 -W1 {neighbour}")).is_ok();
     ensure!(!is_near, "the neighbour is reached without permission");

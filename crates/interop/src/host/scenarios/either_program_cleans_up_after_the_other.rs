@@ -11,17 +11,17 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
         Whose::Ours => Whose::Go,
         Whose::Go => Whose::Ours,
     };
-    if program(other, "tailscaled", "TS_GO_TAILSCALED").is_err() {
+    let Ok(other) = program(other, "tailscaled", "TS_GO_TAILSCALED") else {
         return Ok(Verdict::Skip("TS_GO_TAILSCALED names no original".into()));
-    }
+    };
     let mut client = stage.machine("client")?;
     let resolv_conf = "cat /etc/resolv.conf; ls /etc/resolv*; ip -o addr show scope global; nft list ruleset | grep -c ts- || true";
     let before = client.sh(resolv_conf)?;
     client.start()?;
     stage.up(&client, &[])?;
-    client.until_sh("grep -q 100.100.100.100 /etc/resolv.conf")?;
+    client.until_asks_us()?;
     client.kill();
-    client.clean_up_with(other)?;
+    client.clean_up_with(&other)?;
     same(&before, &client.sh(resolv_conf)?)?;
     Verdict::pass()
 }

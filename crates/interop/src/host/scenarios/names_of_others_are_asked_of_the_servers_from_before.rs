@@ -15,7 +15,7 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
         [192, 0, 2, 33].into(),
     )?;
     let client = stage.node("client")?;
-    client.until_sh("grep -q 100.100.100.100 /etc/resolv.conf")?;
+    client.until_asks_us()?;
     let found = client.sh("getent ahostsv4 www.example")?;
     ensure!(found.starts_with("192.0.2.33 "), "www.example is {found}");
     Verdict::pass()

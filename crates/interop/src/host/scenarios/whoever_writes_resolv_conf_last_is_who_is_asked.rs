@@ -14,15 +14,15 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
         [192, 0, 2, 44].into(),
     )?;
     let client = stage.node("client")?;
-    client.until_sh("grep -q 100.100.100.100 /etc/resolv.conf")?;
+    client.until_asks_us()?;
     let text = format!("nameserver {server}\\n");
     client.sh(&format!(
         "printf '{text}' >/etc/new; mv /etc/new /etc/resolv.conf"
     ))?;
-    client.until_sh("grep -q 100.100.100.100 /etc/resolv.conf")?;
+    client.until_asks_us()?;
     client.until_sh("getent ahostsv4 www.example | grep -q ^192.0.2.44")?;
     client.cli(&["down"])?;
-    client.until_sh("! grep -q 100.100.100.100 /etc/resolv.conf")?;
+    client.until_asks_others()?;
     let left = client.resolv_conf()?;
     ensure!(
         left == format!("nameserver {server}\n"),
