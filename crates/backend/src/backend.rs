@@ -551,7 +551,13 @@ impl Backend {
             .patch(&patch.changed, &patch.removed, prefs);
         let parts = patch.parts;
         let is_guarded = had_unsigned || self.peer_configs.has_unsigned();
-        if parts.self_node || parts.filter || parts.dns || parts.derp_map || is_guarded {
+        // An exit node may be the one who is asked for names.
+        let id = &*self.profiles.prefs().exit_node_id;
+        let changes_exit_node = !id.is_empty()
+            && (!patch.removed.is_empty()
+                || patch.changed.iter().any(|peer| *peer.stable_id == *id));
+        let is_set = parts.self_node || parts.filter || parts.dns || parts.derp_map;
+        if is_set || is_guarded || changes_exit_node {
             self.derive_settings(Some(map));
         }
         if parts.self_node || !Arc::ptr_eq(&routes, self.peer_configs.routes()) {

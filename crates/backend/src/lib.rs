@@ -23,7 +23,7 @@ mod snapshot;
 pub mod status;
 
 pub use backend::{Backend, Stored};
-pub use derive::dns::zones as dns_zones;
+pub use derive::dns::{for_others as dns_for_others, peer_api, zones as dns_zones};
 pub use derive::routes::Routes;
 pub use effect::{ControlEffect, Effect, FilterConfig, Login, Network, PeersUpdate};
 pub use event::{

@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 use transport::client::{OneShot, send};
 use transport::tls::{self, Verify};
 use transport::upgrade::{UpgradeRequest, upgrade};
-use transport::{Dialer, Stream};
+use transport::{Dialer, Executor, Stream};
 use ts2021::Initiator;
 
 use crate::dial_plan::{self, Candidate};
@@ -97,19 +97,6 @@ pub(crate) struct Connector {
 struct Live {
     sender: SendRequest<Full<Bytes>>,
     _driver: rt::Task,
-}
-
-/// Runs what the HTTP/2 library wants run.
-#[derive(Clone)]
-struct Executor;
-
-impl<F> hyper::rt::Executor<F> for Executor
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        rt::Task::spawn("http2 stream", future).detach();
-    }
 }
 
 impl Connector {

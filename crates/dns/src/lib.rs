@@ -10,12 +10,14 @@ mod local;
 mod message;
 mod name;
 mod race;
+mod server;
 mod zones;
 
 pub use local::{Lookup, Names, look_up};
 pub use message::{Answer, BadQuery, Kind, MAX_UDP, Query, Rcode, Response, limit};
 pub use name::{BadName, Name};
 pub use race::{Attempt, Race, Transport};
+pub use server::{Entrant, PORT, Server, entrants};
 pub use zones::{Zones, reverse_zones};
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What is answered here, and how.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use packet::addr::{SERVICE_V4, SERVICE_V6, VIA};
 
-use crate::{Kind, Name, Query, Rcode, Zones};
+use crate::{Kind, Name, Query, Rcode, Server, Zones};
 
 /// The name of our service addresses.
 const SYMBOLIC: &str = "magicdns.localhost-tailscale-daemon";
@@ -19,7 +19,7 @@ pub enum Lookup {
     /// This is the answer.
     Answer(Vec<u8>),
     /// One of these knows. If there are none, nobody does.
-    Ask(Vec<SocketAddr>),
+    Ask(Vec<Server>),
 }
 
 /// The names of the tailnet.

@@ -1,14 +1,15 @@
 //! One question, several servers: who is asked when, and whose answer counts.
 //!
-//! All are asked by UDP at once. A server that has not answered after two seconds, or that no datagram reaches, is asked by TCP too; a
-//! client that came by TCP has all asked by TCP at once, since it wants more than fits a datagram. The first real answer wins. A server that says that it cannot or will not is heard
+//! Each is asked when its turn comes, by UDP or by HTTP. A server that has not answered a datagram after two seconds, or that none reaches, is
+//! asked by TCP too; a client that came by TCP has all asked by TCP at once, since it wants more than fits a datagram. Where HTTP fails, the
+//! others need not wait for it. The first real answer wins. A server that says that it cannot or will not is heard
 //! only if no other says better. Whoever asks gets an answer in any case, before it gives up itself.
 
 use std::time::Duration;
 
 use host::Instant;
 
-use crate::{Query, Rcode, Response};
+use crate::{Entrant, Query, Rcode, Response, Server};
 
 /// When TCP is tried beside UDP.
 const TCP_AFTER: Duration = Duration::from_secs(2);
@@ -22,6 +23,8 @@ pub enum Transport {
     Udp,
     /// Behind its length.
     Tcp,
+    /// As the body of a request.
+    Http,
 }
 
 /// One server asked in one way: which of the list, and how.
@@ -41,11 +44,29 @@ enum State {
     Ended,
 }
 
+/// The ways in which one server is asked.
+#[derive(Debug)]
+struct Lane {
+    first: (Transport, State),
+    tcp: State,
+}
+
+impl Lane {
+    fn states(&self) -> [(Transport, State); 2] {
+        [self.first, (Transport::Tcp, self.tcp)]
+    }
+
+    fn states_mut(&mut self) -> [(Transport, &mut State); 2] {
+        let (transport, state) = &mut self.first;
+        [(*transport, state), (Transport::Tcp, &mut self.tcp)]
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Race {
     by_tcp: bool,
-    servers: Vec<[State; 2]>,
+    lanes: Vec<Lane>,
     /// The best of those that are no real answer.
     soft: Option<Response>,
     winner: Option<Response>,
@@ -54,21 +75,30 @@ pub struct Race {
 }
 
 impl Race {
-    /// Between so many servers, for a client that came by `transport`.
+    /// Between these, for a client that came by `transport`.
     #[must_use]
-    pub fn new(servers: usize, transport: Transport, now: Instant) -> Self {
-        let by_tcp = transport == Transport::Tcp;
-        let tcp = match by_tcp {
-            true => now,
-            false => now + TCP_AFTER,
+    pub fn new(entrants: &[Entrant], transport: Transport, now: Instant) -> Self {
+        let by_tcp = transport != Transport::Udp;
+        let lane = |entrant: &Entrant| {
+            let start = now + entrant.after;
+            match entrant.server {
+                Server::Http { .. } => Lane {
+                    first: (Transport::Http, State::Due(start)),
+                    tcp: State::Ended,
+                },
+                Server::Plain(_) => Lane {
+                    first: (Transport::Udp, State::Due(start)),
+                    tcp: State::Due(if by_tcp { start } else { start + TCP_AFTER }),
+                },
+            }
         };
         Self {
             by_tcp,
-            servers: vec![[State::Due(now), State::Due(tcp)]; servers],
+            lanes: entrants.iter().map(lane).collect(),
             soft: None,
             winner: None,
             over_at: now + PATIENCE,
-            is_over: servers == 0,
+            is_over: entrants.is_empty(),
         }
     }
 
@@ -82,8 +112,8 @@ impl Race {
             return Vec::new();
         }
         let mut started = Vec::new();
-        for (server, states) in self.servers.iter_mut().enumerate() {
-            for (state, transport) in states.iter_mut().zip([Transport::Udp, Transport::Tcp]) {
+        for (server, lane) in self.lanes.iter_mut().enumerate() {
+            for (transport, state) in lane.states_mut() {
                 if matches!(*state, State::Due(at) if at <= now) {
                     *state = State::Running;
                     started.push(Attempt { server, transport });
@@ -96,14 +126,11 @@ impl Race {
     /// When to poll again; `None` when it is over.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        let due = self
-            .servers
-            .iter()
-            .flatten()
-            .filter_map(|state| match state {
-                State::Due(at) => Some(*at),
-                _ => None,
-            });
+        let states = self.lanes.iter().flat_map(Lane::states);
+        let due = states.filter_map(|(_, state)| match state {
+            State::Due(at) => Some(at),
+            State::Running | State::Ended => None,
+        });
         (!self.is_over).then(|| due.chain([self.over_at]).min().unwrap_or(self.over_at))
     }
 
@@ -140,11 +167,16 @@ impl Race {
     /// A server cannot be asked like this.
     pub fn failed(&mut self, attempt: Attempt, now: Instant) {
         self.end(attempt);
-        let states = self.servers.get_mut(attempt.server);
-        if let Some([_, State::Due(at)]) = states
-            && attempt.transport == Transport::Udp
-        {
-            *at = now.min(*at);
+        match attempt.transport {
+            Transport::Udp => {
+                let lane = self.lanes.get_mut(attempt.server);
+                lane.into_iter().for_each(|lane| hasten(&mut lane.tcp, now));
+            }
+            Transport::Http => {
+                let lanes = self.lanes.iter_mut();
+                lanes.for_each(|lane| hasten(&mut lane.first.1, now));
+            }
+            Transport::Tcp => {}
         }
         self.finish_if_nobody_is_left();
     }
@@ -167,17 +199,16 @@ impl Race {
     }
 
     fn end(&mut self, attempt: Attempt) {
-        let place = match attempt.transport {
-            Transport::Udp => 0,
-            Transport::Tcp => 1,
-        };
-        if let Some(states) = self.servers.get_mut(attempt.server) {
-            states[place] = State::Ended;
+        let lane = self.lanes.get_mut(attempt.server);
+        let states = lane.into_iter().flat_map(Lane::states_mut);
+        for (_, state) in states.filter(|(transport, _)| *transport == attempt.transport) {
+            *state = State::Ended;
         }
     }
 
     fn cancel(&mut self, server: usize) {
-        for state in self.servers.get_mut(server).into_iter().flatten() {
+        let lane = self.lanes.get_mut(server);
+        for (_, state) in lane.into_iter().flat_map(Lane::states_mut) {
             if matches!(state, State::Due(_)) {
                 *state = State::Ended;
             }
@@ -185,7 +216,14 @@ impl Race {
     }
 
     fn finish_if_nobody_is_left(&mut self) {
-        let mut states = self.servers.iter().flatten();
-        self.is_over |= states.all(|state| *state == State::Ended);
+        let mut states = self.lanes.iter().flat_map(Lane::states);
+        self.is_over |= states.all(|(_, state)| state == State::Ended);
+    }
+}
+
+/// What waits for its turn has it now.
+fn hasten(state: &mut State, now: Instant) {
+    if let State::Due(at) = state {
+        *at = now.min(*at);
     }
 }

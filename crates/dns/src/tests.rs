@@ -3,9 +3,9 @@ mod message;
 mod race;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use crate::{Kind, Name, Names, Query, Rcode, Zones};
+use crate::{Kind, Name, Names, Query, Rcode, Server, Zones};
 
 /// Some names, and those that stand for all below them.
 #[derive(Default)]
@@ -40,8 +40,8 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-fn server(last: u8) -> SocketAddr {
-    ([192, 0, 2, last], 53).into()
+fn server(last: u8) -> Server {
+    Server::Plain(([192, 0, 2, last], 53).into())
 }
 
 fn zones() -> Zones {

@@ -1,13 +1,12 @@
 //! Who is asked for what.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
-use crate::Name;
+use crate::{Name, Server};
 
 /// Who is asked for names below a suffix. Some suffixes are ours: what we do not know there does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Zones(BTreeMap<Name, Option<Vec<SocketAddr>>>);
+pub struct Zones(BTreeMap<Name, Option<Vec<Server>>>);
 
 impl Zones {
     /// Nobody else is asked for what is below `suffix`.
@@ -16,13 +15,13 @@ impl Zones {
     }
 
     /// Whom to ask for what is below `suffix`; the root is all that no other suffix has. Without servers there is no answer.
-    pub fn set(&mut self, suffix: Name, servers: Vec<SocketAddr>) {
+    pub fn set(&mut self, suffix: Name, servers: Vec<Server>) {
         self.0.insert(suffix, Some(servers));
     }
 
     /// Whom to ask for `name`, by its longest suffix; nobody, if that is ours or there is none.
     #[must_use]
-    pub fn servers(&self, name: &Name) -> &[SocketAddr] {
+    pub fn servers(&self, name: &Name) -> &[Server] {
         let mut zones = self.above(name);
         let servers = zones.next().and_then(|(_, servers)| servers.as_deref());
         servers.unwrap_or_default()
@@ -36,7 +35,7 @@ impl Zones {
     }
 
     /// Those that `name` is under, the longest first.
-    fn above(&self, name: &Name) -> impl Iterator<Item = (&Name, &Option<Vec<SocketAddr>>)> {
+    fn above(&self, name: &Name) -> impl Iterator<Item = (&Name, &Option<Vec<Server>>)> {
         let names = std::iter::successors(Some(name.clone()), Name::parent);
         names.filter_map(|name| self.0.get_key_value(&name))
     }

@@ -155,7 +155,7 @@ pub struct SystemDns {
     pub manager: &'static str,
     /// Whether names can be shared out by suffix, so that others than ours need not be asked of us.
     pub splits: bool,
-    /// The servers that are asked without us, where they can be known.
+    /// The servers that are asked without us, where they can be known; where names can be shared out, the one who does.
     pub nameservers: Vec<IpAddr>,
     /// The suffixes that are tried without us, where they can be known.
     pub search: Vec<String>,

@@ -1,12 +1,8 @@
 //! What `dns-query` answers.
 
-use std::net::SocketAddr;
-
 use serde::{Deserialize, Serialize};
 use tailcfg::Resolver;
 use tailcfg::go::Bytes;
-
-const PORT: u16 = 53;
 
 /// An answer of the daemon's resolver (`apitype.DNSQueryResponse`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,12 +17,9 @@ pub struct DnsAnswer {
 impl DnsAnswer {
     /// A message, and the servers for its name.
     #[must_use]
-    pub fn new(bytes: Vec<u8>, servers: &[SocketAddr]) -> Self {
-        let resolver = |server: &SocketAddr| Resolver {
-            addr: match server.port() {
-                PORT => server.ip().to_string(),
-                _ => server.to_string(),
-            },
+    pub fn new(bytes: Vec<u8>, servers: &[String]) -> Self {
+        let resolver = |server: &String| Resolver {
+            addr: server.clone(),
             ..Resolver::default()
         };
         Self {

@@ -24,6 +24,7 @@ pub use client::{Client, ClientError, Dialed, RawAnswer, escape};
 pub use dns::DnsAnswer;
 pub use error::ApiError;
 pub use reply::{Duplex, Reply};
+pub use request::parameter;
 pub use request::{DialRequest, Request, WhoIsAddr};
 pub use server::{Handler, bind, serve};
 pub use watch::{FELL_BEHIND, for_subscriber};

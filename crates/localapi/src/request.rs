@@ -189,7 +189,8 @@ impl Parts<'_> {
 /// What a form's body says that it is.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-fn parameter(text: &str, name: &str) -> Option<String> {
+/// A parameter of a query or form, decoded.
+pub fn parameter(text: &str, name: &str) -> Option<String> {
     text.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(key, true)? == name).then(|| decode(value, true))?

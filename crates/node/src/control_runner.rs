@@ -14,7 +14,7 @@ use tokio::sync::{Notify as Signal, mpsc, watch};
 use transport::Dialer;
 
 use crate::api;
-use crate::brain::BrainHandle;
+use crate::api::ping::Means;
 use crate::engine_runner::Endpoints;
 
 /// How long the end of a node may wait for its logout.
@@ -29,8 +29,7 @@ const KINDS_MAX: usize = 4;
 pub(crate) struct ControlRunner {
     dialer: Arc<Dialer>,
     disco_key: DiscoPublic,
-    brain: BrainHandle,
-    engine: Engine,
+    means: Means,
     force_443: bool,
     metrics: Arc<UserMetrics>,
     /// Survives the clients.
@@ -49,18 +48,16 @@ struct Running {
 impl ControlRunner {
     pub(crate) fn new(
         dialer: Arc<Dialer>,
-        brain: BrainHandle,
-        engine: Engine,
+        means: Means,
         force_443: bool,
         metrics: Arc<UserMetrics>,
         endpoints: watch::Receiver<Endpoints>,
     ) -> Self {
-        let disco_key = engine.disco_key();
+        let disco_key = means.engine.disco_key();
         Self {
             dialer,
             disco_key,
-            brain,
-            engine,
+            means,
             force_443,
             metrics,
             dial_plan: control::DialPlan::default(),
@@ -84,7 +81,7 @@ impl ControlRunner {
                     paused,
                     force_443: self.force_443,
                     disco_key: self.disco_key,
-                    c2n: crate::c2n::router(&self.brain, &self.metrics),
+                    c2n: crate::c2n::router(&self.means.brain, &self.metrics),
                     dial_plan: self.dial_plan.clone(),
                 };
                 self.start(client, config);
@@ -92,7 +89,7 @@ impl ControlRunner {
             ControlEffect::Shutdown => self.shut_down().await,
             other => {
                 if let Some(running) = &self.running {
-                    tell(&running.client, &self.engine, other);
+                    tell(&running.client, &self.means.engine, other);
                 }
             }
         }
@@ -103,7 +100,7 @@ impl ControlRunner {
             Ok(started) => started,
             Err(error) => {
                 tracing::error!("control: {error}");
-                let brain = self.brain.clone();
+                let brain = self.means.brain.clone();
                 let error = ControlEvent::RegisterFailed {
                     error: error.to_string(),
                     for_user: true,
@@ -124,8 +121,7 @@ impl ControlRunner {
         let logged_out = Arc::new(Signal::new());
         let reporter = Reporter {
             id,
-            brain: self.brain.clone(),
-            engine: self.engine.clone(),
+            means: self.means.clone(),
             client: Arc::downgrade(&client),
             logged_out: Arc::clone(&logged_out),
         };
@@ -154,7 +150,7 @@ impl ControlRunner {
             return;
         };
         drop((_events, endpoints));
-        self.engine.set_map_streaming(false);
+        self.means.engine.set_map_streaming(false);
         // A ping that is being reported holds the client for a moment.
         match Arc::try_unwrap(client) {
             Ok(client) => client.shutdown().await,
@@ -239,8 +235,7 @@ async fn tell_endpoints(client: Weak<Client>, mut endpoints: watch::Receiver<End
 /// Turns the client's news into the brain's.
 struct Reporter {
     id: ClientId,
-    brain: BrainHandle,
-    engine: Engine,
+    means: Means,
     client: Weak<Client>,
     logged_out: Arc<Signal>,
 }
@@ -249,7 +244,8 @@ impl Reporter {
     async fn run(self, mut events: mpsc::Receiver<control::Event>) {
         while let Some(event) = events.recv().await {
             if let Some(event) = self.translate(event) {
-                self.brain
+                self.means
+                    .brain
                     .report(Event::Control {
                         client: self.id,
                         event,
@@ -272,12 +268,12 @@ impl Reporter {
             control::Event::KeyExpired => ControlEvent::KeyExpired,
             control::Event::NotRegistered => ControlEvent::NotRegistered,
             control::Event::Map(change) => {
-                self.engine.set_map_streaming(true);
+                self.means.engine.set_map_streaming(true);
                 ControlEvent::NetMap(change)
             }
             control::Event::MapHeard => ControlEvent::MapHeard,
             control::Event::MapDown { error } => {
-                self.engine.set_map_streaming(false);
+                self.means.engine.set_map_streaming(false);
                 if let Some(error) = &error {
                     tracing::info!("control: map: {error}");
                 }
@@ -299,11 +295,10 @@ impl Reporter {
 
     /// Control wants to know whether we reach a peer; each kind is tried and reported apart.
     fn answer_ping(&self, request: tailcfg::PingRequest) {
-        let (brain, engine, client) =
-            (self.brain.clone(), self.engine.clone(), self.client.clone());
+        let (means, client) = (self.means.clone(), self.client.clone());
         let pings = async move {
             for kind in request.types.split(',').take(KINDS_MAX) {
-                let response = ping(&brain, &engine, &request, kind).await;
+                let response = ping(&means, &request, kind).await;
                 let Some(client) = client.upgrade() else {
                     return;
                 };
@@ -317,25 +312,20 @@ impl Reporter {
 }
 
 /// What a ping of this kind comes to, for the control server.
-async fn ping(
-    brain: &BrainHandle,
-    engine: &Engine,
-    request: &tailcfg::PingRequest,
-    kind: &str,
-) -> tailcfg::PingResponse {
+async fn ping(means: &Means, request: &tailcfg::PingRequest, kind: &str) -> tailcfg::PingResponse {
     let failed = |err: String| PingResult {
         ip: request.ip.map(|ip| ip.to_string()).unwrap_or_default(),
         err,
         ..PingResult::default()
     };
-    let result = match (api::ping::kind_of(kind), request.ip) {
-        (Err(problem), _) => failed(problem),
-        (_, None) => failed("no matching peer".to_owned()),
-        (Ok(known), Some(ip)) => {
-            let pinged = api::ping::result(brain, engine, ip, known, 0);
+    let result = match request.ip {
+        None => failed("no matching peer".to_owned()),
+        Some(ip) => {
+            let pinged = api::ping::of_kind(means, ip, kind, 0);
             match tokio::time::timeout(PING_LIMIT, pinged).await {
-                Ok(Some(result)) => result,
-                Ok(None) | Err(_) => failed("timeout".to_owned()),
+                Ok(Ok(Some(result))) => result,
+                Ok(Err(problem)) => failed(problem),
+                Ok(Ok(None)) | Err(_) => failed("timeout".to_owned()),
             }
         }
     };

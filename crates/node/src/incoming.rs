@@ -9,6 +9,7 @@ use rt::Task;
 use tokio::net::{TcpStream, UdpSocket};
 
 use crate::magic_dns::MagicDns;
+use crate::peer_api::PeerApi;
 
 /// Bytes that a copy moves at once.
 const COPY_LEN: usize = 64 << 10;
@@ -59,24 +60,30 @@ impl Drop for Registered {
     }
 }
 
-/// Forwards what comes until the engine stops, but what is for MagicDNS.
-pub(crate) async fn forward_all(
-    mut flows: IncomingFlows,
-    proxy_map: ProxyMap,
-    magic_dns: Arc<MagicDns>,
-) {
+/// What is served by this node itself, and who has the rest.
+pub(crate) struct Services {
+    pub(crate) magic_dns: Arc<MagicDns>,
+    pub(crate) peer_api: Arc<PeerApi>,
+    /// Where all else goes; without, nobody is there: with a device it is the host's and does not come here.
+    pub(crate) others: Option<ProxyMap>,
+}
+
+/// Gives what comes to whom it is for, until the engine stops.
+pub(crate) async fn serve(mut flows: IncomingFlows, services: Services) {
     while let Some(flow) = flows.recv().await {
-        let Some(flow) = magic_dns.take(flow) else {
-            continue;
-        };
-        let proxy_map = proxy_map.clone();
-        match flow {
-            Incoming::Tcp(caller) => {
-                Task::spawn("incoming tcp", forward_tcp(caller, proxy_map)).detach()
+        let flow = services.magic_dns.take(flow);
+        let flow = flow.and_then(|flow| services.peer_api.take(flow));
+        match (flow, services.others.clone()) {
+            (None, _) => {}
+            (Some(Incoming::Tcp(caller)), Some(map)) => {
+                Task::spawn("incoming tcp", forward_tcp(caller, map)).detach();
             }
-            Incoming::Udp(caller) => {
-                Task::spawn("incoming udp", forward_udp(caller, proxy_map)).detach()
+            (Some(Incoming::Udp(caller)), Some(map)) => {
+                Task::spawn("incoming udp", forward_udp(caller, map)).detach();
             }
+            (Some(Incoming::Tcp(caller)), None) => caller.refuse(),
+            // Whoever sends to nobody hears nothing.
+            (Some(Incoming::Udp(caller)), None) => drop(caller),
         }
     }
 }

@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use backend::Snapshot;
-use dataplane::{Incoming, IncomingFlows, IncomingTcp, IncomingUdp};
-use dns::{Attempt, BadQuery, Kind, Lookup, Name, Names, Query, Race, Response, Transport, Zones};
+use dataplane::{Incoming, IncomingTcp, IncomingUdp};
+use dns::{
+    Attempt, BadQuery, Kind, Lookup, Name, Names, Query, Race, Rcode, Response, Server, Transport,
+    Zones, entrants,
+};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use netmap::NetMap;
@@ -19,6 +22,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use crate::Dial;
 use crate::brain::BrainHandle;
+use crate::http_dns::HttpServers;
 use crate::userdial::UserDial;
 
 const PORT: u16 = 53;
@@ -41,6 +45,7 @@ pub(crate) struct MagicDns {
     dial: UserDial,
     zones: Mutex<CachedZones>,
     asked: Semaphore,
+    http: HttpServers,
 }
 
 /// What the last network map and settings said.
@@ -50,24 +55,6 @@ struct CachedZones {
     zones: Arc<Zones>,
 }
 
-/// What goes to our service addresses, until the engine stops.
-pub(crate) async fn serve(mut flows: IncomingFlows, magic_dns: Arc<MagicDns>) {
-    while let Some(flow) = flows.recv().await {
-        if let Some(other) = magic_dns.take(flow) {
-            refuse(other);
-        }
-    }
-}
-
-/// Nobody is there.
-fn refuse(flow: Incoming) {
-    match flow {
-        Incoming::Tcp(caller) => caller.refuse(),
-        // Whoever sends to nobody hears nothing.
-        Incoming::Udp(caller) => drop(caller),
-    }
-}
-
 impl MagicDns {
     pub(crate) fn new(brain: BrainHandle, dial: UserDial) -> Arc<Self> {
         Arc::new(Self {
@@ -75,6 +62,7 @@ impl MagicDns {
             dial,
             zones: Mutex::default(),
             asked: Semaphore::new(MAX_ASKED),
+            http: HttpServers::default(),
         })
     }
 
@@ -155,7 +143,7 @@ impl MagicDns {
     }
 
     /// The answer to a question of our own, and who would be asked.
-    pub(crate) async fn query(&self, name: &Name, kind: Kind) -> (Vec<u8>, Vec<SocketAddr>) {
+    pub(crate) async fn query(&self, name: &Name, kind: Kind) -> (Vec<u8>, Vec<Server>) {
         let query = Query::new(1, name, kind);
         let servers = self.zones(&self.brain.snapshot()).servers(name).to_vec();
         let reply = match self.look_up(&query) {
@@ -163,6 +151,29 @@ impl MagicDns {
             Lookup::Ask(servers) => self.ask(&query, &servers, Transport::Tcp).await,
         };
         (reply, servers)
+    }
+
+    /// The answer to a question of a peer whose exit node we are. The tailnet's names are not for it to ask here. `None` if it is no
+    /// question, or too many ask.
+    pub(crate) async fn answer_peer(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let query = match Query::parse(message) {
+            Ok(query) => query,
+            Err(BadQuery::Answered(reply)) => return Some(reply),
+            Err(BadQuery::Silent) => return None,
+        };
+        let snapshot = self.brain.snapshot();
+        let refused = snapshot
+            .netmap
+            .as_ref()
+            .map(|map| &map.dns.exit_node_filtered_set);
+        if refused.is_none_or(|refused| is_refused(&query.name, refused)) {
+            return Some(query.answer_nothing(Rcode::REFUSED, None));
+        }
+        let servers = backend::dns_for_others(&snapshot.system_dns);
+        let servers =
+            servers.unwrap_or_else(|| self.zones(&snapshot).servers(&query.name).to_vec());
+        let _one = self.asked.try_acquire().ok()?;
+        Some(self.ask(&query, &servers, Transport::Tcp).await)
     }
 
     /// The answer to a message; `None` if there is none to give.
@@ -218,13 +229,14 @@ impl MagicDns {
         Arc::clone(&cached.zones)
     }
 
-    async fn ask(&self, query: &Query, servers: &[SocketAddr], transport: Transport) -> Vec<u8> {
-        let mut race = Race::new(servers.len(), transport, rt::now());
+    async fn ask(&self, query: &Query, servers: &[Server], transport: Transport) -> Vec<u8> {
+        let entrants = entrants(servers);
+        let mut race = Race::new(&entrants, transport, rt::now());
         let mut running = FuturesUnordered::new();
         loop {
             for attempt in race.poll(rt::now()) {
-                let server = servers.get(attempt.server).copied();
-                running.push(self.attempt(query, attempt, server));
+                let entrant = entrants.get(attempt.server);
+                running.push(self.attempt(query, attempt, entrant.map(|entrant| &entrant.server)));
             }
             if let Some(reply) = race.outcome(query) {
                 if !race.has_answer() {
@@ -237,7 +249,7 @@ impl MagicDns {
                 Some((attempt, response)) = running.next() => match response {
                     Ok(response) => race.answered(attempt, response),
                     Err(error) => {
-                        tracing::trace!("ask DNS server {:?}: {error}", servers.get(attempt.server));
+                        tracing::trace!("ask DNS server {:?}: {error}", entrants.get(attempt.server));
                         race.failed(attempt, rt::now());
                     }
                 },
@@ -250,15 +262,20 @@ impl MagicDns {
         &self,
         query: &Query,
         attempt: Attempt,
-        server: Option<SocketAddr>,
+        server: Option<&Server>,
     ) -> (Attempt, io::Result<Response>) {
         let response = match server {
             // Whoever names us as the server for others has us ask ourselves.
-            Some(server) if is_service_ip(server.ip()) => Err(io::ErrorKind::AddrInUse.into()),
-            Some(server) => match attempt.transport {
-                Transport::Udp => self.ask_by_udp(query, server).await,
-                Transport::Tcp => self.ask_by_tcp(query, server).await,
+            Some(Server::Plain(server)) if is_service_ip(server.ip()) => {
+                Err(io::ErrorKind::AddrInUse.into())
+            }
+            Some(Server::Plain(server)) => match attempt.transport {
+                Transport::Tcp => self.ask_by_tcp(query, *server).await,
+                Transport::Udp | Transport::Http => self.ask_by_udp(query, *server).await,
             },
+            Some(Server::Http { url, addresses }) => {
+                self.http.ask(&self.dial, query, url, addresses).await
+            }
             None => Err(io::ErrorKind::NotFound.into()),
         };
         (attempt, response)
@@ -292,6 +309,15 @@ impl MagicDns {
         let response = Response::parse(&answer, query, id);
         response.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not the answer"))
     }
+}
+
+/// Whether an exit node must not resolve a name for others. What begins with a dot stands for all below it.
+fn is_refused(name: &Name, refused: &[String]) -> bool {
+    let is_it = |entry: &String| match entry.strip_prefix('.') {
+        Some(suffix) => suffix.parse().is_ok_and(|suffix| name.is_under(&suffix)),
+        None => entry.parse().is_ok_and(|exact: Name| exact == *name),
+    };
+    refused.iter().filter(|entry| !entry.is_empty()).any(is_it)
 }
 
 /// A message behind its length (RFC 1035, 4.2.2).

@@ -17,14 +17,16 @@ use transport::derp::DerpDialOptions;
 use transport::{DialConfig, Dialer, ProxyConfig};
 
 use crate::api::Api;
+use crate::api::ping::Means;
 use crate::brain::{self, Hands};
 use crate::bus::{Bus, PeerWatchers};
 use crate::control_runner::ControlRunner;
 use crate::dns_runner::DnsRunner;
 use crate::engine_runner::{self, EngineRunner};
-use crate::incoming::{self, ProxyMap};
+use crate::incoming::{self, ProxyMap, Services};
 use crate::links;
-use crate::magic_dns::{self, MagicDns};
+use crate::magic_dns::MagicDns;
+use crate::peer_api::PeerApi;
 use crate::status::StatusReader;
 use crate::userdial::UserDial;
 use crate::{Feature, FeatureHost, LogTap, Registry};
@@ -210,12 +212,22 @@ impl Node {
         let (endpoints, told_endpoints) = watch::channel(Vec::new());
         let bus = Bus::default();
         let proxy_map = ProxyMap::default();
+        let dial = UserDial {
+            brain: brain.clone(),
+            // With a device the kernel knows the ways into the tunnel.
+            flows: (!has_tun).then(|| engine.dialer().clone()),
+            system: Arc::clone(&dialer),
+        };
+        let pings = Means {
+            brain: brain.clone(),
+            engine: engine.clone(),
+            dial: dial.clone(),
+        };
         let hands = Hands {
             store: host.store,
             control: ControlRunner::new(
                 Arc::clone(&dialer),
-                brain.clone(),
-                engine.clone(),
+                pings.clone(),
                 force_443,
                 Arc::clone(&metrics),
                 told_endpoints,
@@ -230,12 +242,6 @@ impl Node {
             brain: brain.clone(),
             engine: engine.clone(),
         };
-        let dial = UserDial {
-            brain: brain.clone(),
-            // With a device the kernel knows the ways into the tunnel.
-            flows: (!has_tun).then(|| engine.dialer().clone()),
-            system: dialer,
-        };
         let feature_host = FeatureHost {
             dial: Arc::new(dial.clone()),
             status: Arc::new(status.clone()),
@@ -244,15 +250,17 @@ impl Node {
         };
         let mut tasks = registry.start(&feature_host);
         let magic_dns = MagicDns::new(brain.clone(), dial.clone());
-        // With a device only what goes to our service addresses ends in our own stack.
-        let forwarded = match has_tun {
-            true => Task::spawn("incoming flows", magic_dns::serve(flows, magic_dns.clone())),
-            false => Task::spawn(
-                "incoming flows",
-                incoming::forward_all(flows, proxy_map.clone(), magic_dns.clone()),
-            ),
+        let peer_api = PeerApi::new(brain.clone(), magic_dns.clone(), Arc::clone(&metrics));
+        let services = Services {
+            magic_dns: magic_dns.clone(),
+            peer_api: peer_api.clone(),
+            others: (!has_tun).then(|| proxy_map.clone()),
         };
-        tasks.push(forwarded);
+        tasks.push(Task::spawn(
+            "incoming flows",
+            incoming::serve(flows, services),
+        ));
+        tasks.push(Task::spawn("peer api ports", peer_api.keep_ports()));
         tasks.push(Task::spawn(
             "engine events",
             engine_runner::report(events, engine.clone(), brain.clone(), endpoints, tun_lost),
@@ -271,6 +279,7 @@ impl Node {
             engine,
             status,
             dial,
+            pings,
             proxy_map,
             magic_dns,
             log: tap,

@@ -112,8 +112,19 @@ impl UserDial {
         }
     }
 
+    /// A connection to the first of these addresses, all of one server, that can be had.
+    pub(crate) async fn any(&self, addresses: &[SocketAddr]) -> io::Result<Box<dyn Stream>> {
+        let port = addresses.first().map_or(0, SocketAddr::port);
+        let ips: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
+        self.open(self.way_to(&ips, port)).await
+    }
+
     async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Stream>> {
-        match self.way(host, port).await? {
+        self.open(self.way(host, port).await?).await
+    }
+
+    async fn open(&self, way: Way) -> io::Result<Box<dyn Stream>> {
+        match way {
             Way::Tunnel(target) => match &self.flows {
                 Some(flows) => Ok(Box::new(flows.tcp(target).await?)),
                 None => Ok(Box::new(tokio::net::TcpStream::connect(target).await?)),

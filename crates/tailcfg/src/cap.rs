@@ -1,5 +1,7 @@
 //! Names of capabilities, as the server writes them.
 
+/// The node tells peers what it does, for those who look for faults.
+pub const DEBUG: &str = "https://tailscale.com/cap/debug";
 /// Node: is an administrator's.
 pub const ADMIN: &str = "https://tailscale.com/cap/is-admin";
 /// Node: may send files.

@@ -87,14 +87,47 @@ pub async fn connect(
     verify: Verify,
     roots: &Arc<Roots>,
 ) -> Result<TlsStream<Stream>, Error> {
+    let failed = |error| Error::Tls {
+        host: host.to_owned(),
+        source: io::Error::other(error),
+    };
+    let config = client_config(verify, Arc::clone(roots)).map_err(failed)?;
+    shake_hands(stream, host, config).await
+}
+
+/// As [`connect`], for a server that may answer in HTTP/2; says whether it does.
+pub async fn connect_http(
+    stream: Stream,
+    host: &str,
+    verify: Verify,
+    roots: &Arc<Roots>,
+) -> Result<(Stream, bool), Error> {
+    let failed = |error| Error::Tls {
+        host: host.to_owned(),
+        source: io::Error::other(error),
+    };
+    let mut config = client_config(verify, Arc::clone(roots)).map_err(failed)?;
+    config.alpn_protocols = [HTTP2, HTTP1].map(<[u8]>::to_vec).into();
+    let stream = shake_hands(stream, host, config).await?;
+    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+    Ok((Stream::new(stream), speaks_http2))
+}
+
+/// Protocols as ALPN names them.
+const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+async fn shake_hands(
+    stream: Stream,
+    host: &str,
+    config: ClientConfig,
+) -> Result<TlsStream<Stream>, Error> {
     let failed = |source: io::Error| Error::Tls {
         host: host.to_owned(),
         source,
     };
     let name = ServerName::try_from(host.trim_end_matches('.').to_owned())
         .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-    let config = client_config(verify, Arc::clone(roots))
-        .map_err(|error| failed(io::Error::other(error)))?;
     let handshake = TlsConnector::from(Arc::new(config)).connect(name, stream);
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(done) => done.map_err(failed),

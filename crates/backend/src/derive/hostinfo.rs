@@ -25,7 +25,11 @@ pub(crate) fn hostinfo(
         info.net_info = Some(net_info.clone().into());
     }
     let services = [("peerapi4", peerapi_ports.0), ("peerapi6", peerapi_ports.1)];
+    let has_api = peerapi_ports != (0, 0);
+    // The port says nothing.
+    let proxy = (has_api && prefs.advertises_exit_node()).then_some((super::dns::PROXY, 1));
     let services = services.into_iter().filter(|(_, port)| *port != 0);
+    let services = services.chain(proxy);
     info.services.extend(services.map(|(proto, port)| Service {
         proto: proto.to_owned(),
         port,

@@ -327,7 +327,7 @@ fn whom_the_machine_asked_is_asked_where_it_asks_us_for_all() {
         assert!(problems.is_empty(), "{problems:?}");
         zones.servers(&"www.example".parse().unwrap()).to_vec()
     };
-    assert_eq!(server(false), ["192.0.2.1:53".parse().unwrap()]);
+    assert_eq!(server(false), [dns::Server::named("192.0.2.1").unwrap()]);
     assert!(server(true).is_empty());
 }
 

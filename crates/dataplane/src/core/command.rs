@@ -89,9 +89,11 @@ impl Core {
         if let Some(peers) = network.peers {
             self.set_peers(peers);
         }
+        // With a device they are the host's, and the stack's packets to them must get there.
         if self.host.is_none() {
             self.stack.net.set_addresses(&network.self_addresses);
         }
+        self.guard.own.clone_from(&network.self_addresses);
         self.self_addresses = network.self_addresses;
         self.set_firewall(network.firewall);
         self.guard.peerapi_v4 = network.peerapi_port_v4;

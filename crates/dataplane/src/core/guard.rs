@@ -18,6 +18,8 @@ pub(crate) struct Guard {
     pub(crate) caps: NodeCaps,
     pub(crate) peerapi_v4: u16,
     pub(crate) peerapi_v6: u16,
+    /// Our own addresses.
+    pub(crate) own: Vec<IpAddr>,
 }
 
 impl Guard {
@@ -35,7 +37,8 @@ impl Guard {
             Some(filter) => filter.judge_in(view, &|ip, cap| self.caps.has(ip, cap)),
             None => Verdict::Drop(filter::DropReason::NoRule),
         };
-        if verdict.is_drop() && self.is_peerapi(view) {
+        let is_opening = || view.tcp_flags().has(TcpFlags::SYN);
+        if verdict.is_drop() && self.is_peerapi(view) && is_opening() {
             return Verdict::Accept;
         }
         verdict
@@ -70,12 +73,13 @@ impl Guard {
         }
     }
 
-    fn is_peerapi(&self, view: &IpView<'_>) -> bool {
+    /// Whether a packet is for our PeerAPI, which our own stack has on every machine.
+    pub(crate) fn is_peerapi(&self, view: &IpView<'_>) -> bool {
         let port = self.peerapi_port(view.dst());
         port != 0
-            && view.is(Proto::TCP)
-            && view.tcp_flags().has(TcpFlags::SYN)
             && view.dst_port() == port
+            && view.is(Proto::TCP)
+            && self.own.contains(&view.dst())
     }
 }
 

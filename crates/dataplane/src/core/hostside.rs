@@ -20,7 +20,7 @@ pub(crate) struct HostSide {
 }
 
 impl Core {
-    /// There is a device: our own addresses are the host's, and our stack has those of our services.
+    /// There is a device: what comes to our own addresses is the host's but for the PeerAPI, and our stack has those of our services.
     pub(crate) fn use_tun(&mut self, mtu: usize) {
         self.host = Some(HostSide::default());
         self.mtu = mtu;

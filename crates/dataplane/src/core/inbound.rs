@@ -333,7 +333,7 @@ impl Core {
 
     /// Hands a packet to the host, or to our own stack.
     fn deliver(&mut self, view: &IpView<'_>) {
-        if self.host.is_some() {
+        if self.host.is_some() && !self.guard.is_peerapi(view) {
             self.give_host(view.bytes());
         } else {
             self.stack.net.handle_packet(view.bytes(), self.clocks.now);

@@ -258,6 +258,8 @@ impl Deliverer {
             return Judged::Engine;
         }
         match guard.judge_in(&view, config.jailed) {
+            // Also where the host's firewall would not let it in, or something else of the host has the port.
+            Verdict::Accept if self.tun.is_some() && guard.is_peerapi(&view) => Judged::Engine,
             Verdict::Accept => Judged::Accept {
                 len: view.bytes().len(),
             },

@@ -1,7 +1,7 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::{Known, name, read, server, zones};
-use crate::{Kind, Lookup, Query, Rcode, look_up};
+use crate::{Kind, Lookup, Query, Rcode, Server, look_up};
 
 fn known() -> Known {
     let mut known = Known::default()
@@ -20,7 +20,7 @@ fn ask(text: &str, kind: Kind) -> (Rcode, u16, u16, Vec<u8>) {
     }
 }
 
-fn asked_of(text: &str, kind: Kind) -> Vec<SocketAddr> {
+fn asked_of(text: &str, kind: Kind) -> Vec<Server> {
     let query = Query::new(7, &name(text), kind);
     match look_up(&query, &known(), &zones(), 1) {
         Lookup::Answer(reply) => panic!("{text}: {reply:?}"),

@@ -23,7 +23,7 @@ impl Stage {
     pub(super) fn exit_node(&mut self) -> Result<Machine> {
         let mut exit = self.machine_behind("exit", Nat::None)?;
         self.internet_sh(&format!(
-            "ip addr add {}/64 dev internet nodad; ip addr add {}/128 dev internet nodad; ip addr add {}/32 dev internet",
+            "ip addr replace {}/64 dev internet nodad; ip addr replace {}/128 dev internet nodad; ip addr replace {}/32 dev internet",
             Self::GATEWAY_V6,
             Self::OUTSIDE_V6,
             Self::OUTSIDE_V4

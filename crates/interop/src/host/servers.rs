@@ -46,3 +46,16 @@ pub(super) fn seen_as(space: &Netns, mirror: SocketAddr) -> Result<IpAddr> {
     })??;
     Ok(text.parse()?)
 }
+
+/// Sends a request from `space`, and reads all of the answer.
+pub(super) fn ask(space: &Netns, at: SocketAddr, request: &str) -> Result<String> {
+    let answer = space.run(|| -> Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(3))?;
+        stream.set_read_timeout(Some(Duration::from_secs(8)))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    })??;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

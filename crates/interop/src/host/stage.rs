@@ -41,6 +41,16 @@ impl Stage {
         Machine::new(site, self.whose, name)
     }
 
+    /// The other kind of daemon, if it is at hand.
+    pub(super) fn other_kind(&self) -> Option<Whose> {
+        let other = match self.whose {
+            Whose::Ours => Whose::Go,
+            Whose::Go => Whose::Ours,
+        };
+        crate::tailnet::program(other, "tailscaled", "TS_GO_TAILSCALED").ok()?;
+        Some(other)
+    }
+
     /// A machine that is on the tailnet.
     pub(super) fn node(&mut self, name: &str) -> Result<Machine> {
         let mut machine = self.machine(name)?;

@@ -36,6 +36,7 @@ pub(crate) struct Api {
     pub(crate) engine: Engine,
     pub(crate) status: StatusReader,
     pub(crate) dial: UserDial,
+    pub(crate) pings: ping::Means,
     pub(crate) has_tun: bool,
     pub(crate) marks_sockets: bool,
     pub(crate) proxy_map: ProxyMap,
@@ -109,7 +110,7 @@ impl Api {
             Request::Profile(id) => self.profile(&id),
             Request::WatchBus(mask) => Ok(watch::stream(self, mask, actor.pid).await),
             Request::WhoIs { proto, addr } => self.whois(&proto, addr),
-            Request::Ping { ip, kind, size } => ping::ping(self, ip, &kind, size).await,
+            Request::Ping { ip, kind, size } => ping::ping(&self.pings, ip, &kind, size).await,
             Request::Dial(wanted) => self.dial(wanted).await,
             Request::LogTap => Ok(self.log_tap()),
             Request::Shutdown => {
@@ -119,7 +120,9 @@ impl Api {
             Request::DerpMap => self.derp_map(),
             Request::DnsQuery { name, kind } => {
                 let (bytes, servers) = self.magic_dns.query(&name, kind).await;
-                Reply::json(&DnsAnswer::new(bytes, &servers))
+                let asked = dns::entrants(&servers);
+                let names = asked.iter().map(|one| one.server.to_string());
+                Reply::json(&DnsAnswer::new(bytes, &names.collect::<Vec<_>>()))
             }
             Request::DnsConfig => match &self.brain.snapshot().netmap {
                 Some(netmap) => Reply::json_tabs(&*netmap.dns),

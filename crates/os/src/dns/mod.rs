@@ -179,8 +179,11 @@ impl LinuxDns {
     async fn base(&self, manager: Manager) -> Result<ResolvConf, String> {
         match manager {
             Manager::Direct => self.direct.base().map_err(|error| error.to_string()),
-            // It asks the others itself.
-            Manager::Resolved | Manager::EarlyNm => Ok(ResolvConf::default()),
+            // It asks the others itself, and is asked where the file says.
+            Manager::Resolved | Manager::EarlyNm => Ok(ResolvConf {
+                nameservers: self.direct.base().unwrap_or_default().nameservers,
+                ..ResolvConf::default()
+            }),
             Manager::DebianResolvconf => resolvconf::debian_base(&self.root).await,
             Manager::Openresolv => resolvconf::openresolv_base().await,
         }

@@ -13,6 +13,7 @@ mod a_second_daemon_does_not_harm_the_first;
 mod a_start_without_links_comes_up_with_them;
 mod a_subnet_router_hides_who_comes_through_it;
 mod a_subnet_router_shows_who_comes_through_it_if_told;
+mod an_api_for_peers_keeps_browsers_out;
 mod an_exit_node_carries_both_families;
 mod an_exit_node_leaves_the_local_network_if_told;
 mod containers_still_reach_the_internet;
@@ -20,6 +21,7 @@ mod deleted_rules_are_mended;
 mod either_program_cleans_up_after_the_other;
 mod foreign_firewall_rules_stay_as_they_are;
 mod lost_addresses_are_mended;
+mod names_are_asked_where_the_exit_node_is;
 mod names_of_others_are_asked_of_the_servers_from_before;
 mod names_of_the_tailnet_are_found_without_further_ado;
 mod nothing_is_left_after_a_kill_and_cleanup;
@@ -66,6 +68,8 @@ scenarios![
     a_subnet_router_hides_who_comes_through_it,
     a_subnet_router_shows_who_comes_through_it_if_told,
     an_exit_node_carries_both_families,
+    names_are_asked_where_the_exit_node_is,
+    an_api_for_peers_keeps_browsers_out,
     nothing_leaves_beside_the_exit_node,
     nothing_leaves_while_the_exit_node_is_dead,
     an_exit_node_leaves_the_local_network_if_told,
