@@ -51,6 +51,10 @@ pub struct Backend {
     hostinfo: Arc<Hostinfo>,
     net_info: Option<Box<NetInfo>>,
     peerapi_ports: (u16, u16),
+    /// The exit node that was suggested last.
+    pub(crate) suggested: String,
+    /// Another exit node may be the best one now.
+    pub(crate) may_move_exit: bool,
     /// Of the engine's UDP sockets, for IPv4 and IPv6.
     udp_ports: [u16; 2],
     live: Live,
@@ -145,6 +149,8 @@ impl Backend {
             hostinfo,
             net_info: None,
             peerapi_ports: (0, 0),
+            suggested: String::new(),
+            may_move_exit: false,
             udp_ports: [0; 2],
             live: Live::default(),
             link_up: true,
@@ -197,7 +203,7 @@ impl Backend {
             Event::Hostinfo(facts) => self.base_hostinfo = facts,
             Event::Timer => self.expire(&mut at),
         }
-        self.settle(&at);
+        self.settle(&mut at);
     }
 
     /// The next thing to be done.
@@ -259,7 +265,10 @@ impl Backend {
             EngineEvent::DerpTrouble { region, text } => {
                 facts.derp_trouble.insert(region, text);
             }
-            EngineEvent::NetInfo(info) => self.net_info = Some(info),
+            EngineEvent::NetInfo(info) => {
+                self.net_info = Some(info);
+                self.may_move_exit = true;
+            }
             EngineEvent::Ports(ports) => {
                 self.is_stale |= self.udp_ports != ports;
                 self.udp_ports = ports;
@@ -445,7 +454,10 @@ impl Backend {
     }
 
     /// Brings the world to what is wanted: after every event, whatever it was.
-    fn settle(&mut self, at: &Moment<'_>) {
+    fn settle(&mut self, at: &mut Moment<'_>) {
+        if std::mem::take(&mut self.may_move_exit) {
+            self.choose_exit_node_again(at);
+        }
         self.profiles.retry(at.now);
         self.effects.extend(self.profiles.take_writes());
         self.health.facts.link_down = self.is_cut_off();
@@ -493,6 +505,10 @@ impl Backend {
             self.effects
                 .push_back(Effect::Control(ControlEffect::Update { hostinfo }));
         }
+    }
+
+    pub(crate) fn net_info(&self) -> Option<&NetInfo> {
+        self.net_info.as_deref()
     }
 
     pub(crate) fn hostinfo(&self) -> &Arc<Hostinfo> {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use ipn::{MaskedPrefs, Options, Prefs, State};
+use ipn::{MaskedPrefs, Notify, Options, Prefs, State};
 use tailcfg::cap;
 use tailcfg::go::{GoTime, OptAddr};
 
 use crate::backend::Moment;
 use crate::control::resolve_exit_node;
 use crate::session::Session;
+use crate::suggest::{NoHome, Suggestion, suggest};
 use crate::{
     Answer, Backend, ClientId, Command, CommandError, CommandId, ControlEffect, Effect, Recipient,
 };
@@ -54,6 +55,12 @@ impl Backend {
                 Err(error) => Err(error),
             },
             Command::UseExitNode(wanted) => self.use_exit_node(wanted, at),
+            Command::SuggestExitNode => match self.suggest_exit_node(at) {
+                Ok(found) => Ok(Answer::Suggestion(found)),
+                Err(NoHome) => Err(CommandError::Unavailable(
+                    "no preferred DERP, try again later".to_owned(),
+                )),
+            },
         };
         self.reply(id, outcome);
     }
@@ -114,6 +121,7 @@ impl Backend {
     /// Drops all that belongs to the login that was, and starts the current one.
     pub(crate) fn start_over(&mut self, at: &mut Moment<'_>) {
         self.netmap = None;
+        self.suggested.clear();
         self.key_expired = false;
         self.health.facts.login_error = None;
         self.health.facts.control_messages = Arc::default();
@@ -303,6 +311,52 @@ impl Backend {
         self.change_prefs(edit, at)
     }
 
+    /// The best exit node; whoever listens is told when it is another one than before.
+    fn suggest_exit_node(&mut self, at: &mut Moment<'_>) -> Result<Option<Suggestion>, NoHome> {
+        let Some(map) = self.netmap.clone() else {
+            return Err(NoHome);
+        };
+        let found = suggest(&map, self.net_info(), &self.suggested, at.rng)?;
+        let id = found
+            .as_ref()
+            .map(|found| found.id.clone())
+            .unwrap_or_default();
+        if id != self.suggested {
+            self.log(format!("suggested exit node: {id}"));
+            self.suggested.clone_from(&id);
+            self.notify(Notify {
+                suggested_exit_node: Some(id),
+                ..Notify::default()
+            });
+        }
+        Ok(found)
+    }
+
+    /// Where the exit node is to be chosen, chooses it. Until there is one, nothing stands for it, so that nothing leaves past it.
+    fn choose_exit_node(&mut self, prefs: &mut Prefs, at: &mut Moment<'_>) {
+        if prefs.auto_exit_node.is_empty() {
+            return;
+        }
+        // What cannot be judged yet stays as it is.
+        let _ = self.suggest_exit_node(at);
+        if !self.suggested.is_empty() {
+            prefs.exit_node_id.clone_from(&self.suggested);
+        } else if prefs.exit_node_id.is_empty() {
+            prefs.exit_node_id = UNRESOLVED_EXIT_NODE.to_owned();
+        }
+        prefs.exit_node_ip = OptAddr(None);
+    }
+
+    /// Chooses the exit node anew, after the network or the tailnet has changed.
+    pub(crate) fn choose_exit_node_again(&mut self, at: &mut Moment<'_>) {
+        let old = Arc::clone(self.profiles.prefs());
+        let mut prefs = Prefs::clone(&old);
+        self.choose_exit_node(&mut prefs, at);
+        if prefs != *old {
+            self.set_prefs(prefs, &old, at);
+        }
+    }
+
     fn change_prefs(&mut self, mut edit: MaskedPrefs, at: &mut Moment<'_>) -> Outcome {
         let old = Arc::clone(self.profiles.prefs());
         adjust_edit(&old, &mut edit);
@@ -321,6 +375,7 @@ impl Backend {
 
     fn set_prefs(&mut self, mut new: Prefs, old: &Prefs, at: &mut Moment<'_>) {
         resolve_exit_node(&mut new, self.netmap.as_deref());
+        self.choose_exit_node(&mut new, at);
         let turned_on = new.want_running && !old.want_running;
         let network = self.profiles.current().network_profile.clone();
         self.profiles.set_prefs(new, network, at.wall, at.rng);

@@ -352,6 +352,7 @@ impl Backend {
         self.health.facts.derp_map = Some(Arc::clone(&map.derp_map));
         self.tell_netmap(&change, old.as_deref());
         self.mark_changed(change);
+        self.may_move_exit = true;
         self.evaluate(at);
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::suggest::Suggestion;
 use host::{Applied, LinkState, SystemDns};
 use ipn::{MaskedPrefs, Options, Prefs};
 use keys::DiscoPublic;
@@ -104,6 +105,8 @@ pub enum Command {
     SetExpirySooner(GoTime),
     /// Turn the exit node that was used last on, or the present one off; answers with the prefs.
     UseExitNode(bool),
+    /// Say which exit node would be best.
+    SuggestExitNode,
 }
 
 /// Who gets a message.
@@ -123,6 +126,8 @@ pub enum Answer {
     Done,
     /// The prefs now, without secrets.
     Prefs(Arc<Prefs>),
+    /// This exit node, if any.
+    Suggestion(Option<Suggestion>),
 }
 
 /// Why a command was not done. The text is for people.

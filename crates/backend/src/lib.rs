@@ -21,6 +21,7 @@ mod profiles;
 mod session;
 mod snapshot;
 pub mod status;
+mod suggest;
 
 pub use backend::{Backend, Stored};
 pub use derive::dns::{for_others as dns_for_others, peer_api, zones as dns_zones};
@@ -31,6 +32,7 @@ pub use event::{
     Recipient, Registered, Target,
 };
 pub use snapshot::Snapshot;
+pub use suggest::Suggestion;
 
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,8 @@ use std::future::ready;
 use goflag::{Flag, FlagSet, GoDuration, Kind, Value};
 
 use crate::cmd::{
-    dns, down, get, ip, logout, metrics, nc, netcheck, ping, root, set, status, switch, up,
-    version, wait, whoami, whois,
+    dns, dns_status, down, exit_node, get, ip, logout, metrics, nc, netcheck, ping, root, set,
+    status, switch, up, version, wait, whoami, whois,
 };
 use crate::command::{Act, Command, default_socket};
 use crate::usage::HIDDEN;
@@ -47,7 +47,7 @@ pub(crate) static ROOT: Command = Command {
         unbuilt::CERT,
         unbuilt::LOCK,
         unbuilt::LICENSES,
-        unbuilt::EXIT_NODE,
+        EXIT_NODE,
         unbuilt::UPDATE,
         WHOIS,
         WHOAMI,
@@ -343,12 +343,22 @@ const WHOAMI: Command = Command {
 
 const DNS: Command = Command {
     subs: &[
-        Command::new(
-            "status",
-            "tailscale dns status [--all] [--json]",
-            "Print the DNS configuration",
-            Act::NotBuilt,
-        ),
+        Command {
+            long: "Prints what the control server says of names, who is asked for which, and what the machine's own resolver is\n\
+                   without this node. With --all also what is seldom of interest: servers for where the machine's own are not known,\n\
+                   names for certificates, further records, and names that this node does not look up for those whose exit node it is.",
+            flags: || {
+                FlagSet::new("status")
+                    .bool("all", false, "print all there is")
+                    .bool("json", false, "print JSON")
+            },
+            ..Command::new(
+                "status",
+                "tailscale dns status [--all] [--json]",
+                "Print the DNS configuration",
+                Act::Run(|c, p| Box::pin(dns_status::run(c, p))),
+            )
+        },
         Command {
             long: "Asks the daemon's own resolver for a name. Without a type it asks for an IPv4 address (A); other types are\n\
                    AAAA, CNAME, MX, NS, PTR, SRV, TXT. Also tells which servers are asked for such a name.",
@@ -365,6 +375,32 @@ const DNS: Command = Command {
         "dns",
         "tailscale dns status [--all] [--json]\ntailscale dns query [--json] <name> [type]",
         "Look into the built-in DNS forwarder",
+        Act::Group,
+    )
+};
+
+const EXIT_NODE: Command = Command {
+    subs: &[
+        Command {
+            flags: || FlagSet::new("list").string("filter", "", "only those in this country"),
+            ..Command::new(
+                "list",
+                "tailscale exit-node list [flags]",
+                "List exit nodes",
+                Act::Run(|c, p| Box::pin(exit_node::list(c, p))),
+            )
+        },
+        Command::new(
+            "suggest",
+            "tailscale exit-node suggest",
+            "Name the best exit node",
+            Act::Run(|c, p| Box::pin(exit_node::suggest(c, p))),
+        ),
+    ],
+    ..Command::new(
+        "exit-node",
+        "tailscale exit-node [flags]",
+        "Show the tailnet's exit nodes",
         Act::Group,
     )
 };

@@ -1,8 +1,8 @@
-//! What `dns-query` answers.
+//! What `dns-query`, `dns-osconfig` and `suggest-exit-node` answer.
 
 use serde::{Deserialize, Serialize};
-use tailcfg::Resolver;
 use tailcfg::go::Bytes;
+use tailcfg::{Location, Resolver};
 
 /// An answer of the daemon's resolver (`apitype.DNSQueryResponse`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,4 +27,30 @@ impl DnsAnswer {
             resolvers: (!servers.is_empty()).then(|| servers.iter().map(resolver).collect()),
         }
     }
+}
+
+/// The machine's resolver without us (`apitype.DNSOSConfig`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DnsSystem {
+    /// Who is asked.
+    pub nameservers: Vec<String>,
+    /// What is tried behind short names.
+    pub search_domains: Vec<String>,
+    /// What these servers are for, if not for all.
+    pub match_domains: Vec<String>,
+}
+
+/// The exit node that would be best (`apitype.ExitNodeSuggestionResponse`); all empty if there is none.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SuggestedExitNode {
+    /// Which.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Its full name.
+    #[serde(rename = "Name")]
+    pub name: String,
+    /// Where it is, if it says so.
+    #[serde(rename = "Location", skip_serializing_if = "Option::is_none")]
+    pub location: Option<Box<Location>>,
 }

@@ -67,6 +67,10 @@ pub enum Request {
     DerpMap,
     /// The tailnet's DNS settings.
     DnsConfig,
+    /// What the machine's resolver is without us.
+    DnsSystem,
+    /// The exit node that would be best.
+    SuggestExitNode,
     /// Ask our resolver.
     DnsQuery {
         /// For what.

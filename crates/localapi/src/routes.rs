@@ -196,6 +196,23 @@ pub static ROUTES: &[Route] = &[
         |_| Ok(Request::DnsConfig),
     ),
     Route {
+        methods: &["GET"],
+        wrong_method: (405, "only GET allowed"),
+        ..get(
+            "dns-osconfig",
+            Right::Write,
+            "dns-osconfig dump access denied",
+            |_| Ok(Request::DnsSystem),
+        )
+    },
+    Route {
+        methods: &["GET", "POST"],
+        wrong_method: (405, "want POST"),
+        ..get("suggest-exit-node", Right::Open, "", |_| {
+            Ok(Request::SuggestExitNode)
+        })
+    },
+    Route {
         wrong_method: (405, "only GET allowed"),
         ..get(
             "dns-query",
@@ -326,7 +343,6 @@ pub static ROUTES: &[Route] = &[
     absent("debug-rotate-disco-key"),
     absent("dev-set-state-store"),
     absent("disconnect-control"),
-    absent("dns-osconfig"),
     absent("drive/fileserver-address"),
     absent("drive/shares"),
     absent("file-put/"),
@@ -363,7 +379,6 @@ pub static ROUTES: &[Route] = &[
     absent("set-gui-visible"),
     absent("set-push-device-token"),
     absent("set-udp-gro-forwarding"),
-    absent("suggest-exit-node"),
     absent("tka/affected-sigs"),
     absent("tka/cosign-recovery-aum"),
     absent("tka/disable"),

@@ -1,5 +1,9 @@
 //! Names of capabilities, as the server writes them.
 
+/// An exit node that may be suggested.
+pub const SUGGEST_EXIT_NODE: &str = "suggest-exit-node";
+/// Exit nodes are chosen by the tailnet's scores.
+pub const TRAFFIC_STEERING: &str = "traffic-steering";
 /// The node tells peers what it does, for those who look for faults.
 pub const DEBUG: &str = "https://tailscale.com/cap/debug";
 /// Node: is an administrator's.

@@ -25,9 +25,10 @@ struct Report {
     answers: Option<Vec<Row>>,
 }
 
-#[derive(Serialize)]
+/// A server that is asked.
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Server {
+pub(super) struct Server {
     addr: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     bootstrap_resolution: Vec<String>,
@@ -97,21 +98,13 @@ impl Report {
             }
             _ => None,
         };
-        let server = |resolver: Resolver| Server {
-            addr: resolver.addr,
-            bootstrap_resolution: resolver
-                .bootstrap_resolution
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-        };
         Ok(Self {
             name: name.to_owned(),
             query_type: kind.to_owned(),
             resolvers: answer
                 .resolvers
                 .filter(|all| !all.is_empty())
-                .map(|all| all.into_iter().map(server).collect()),
+                .map(|all| all.into_iter().map(Server::new).collect()),
             response_code: code(response.rcode),
             answers,
         })
@@ -160,7 +153,15 @@ impl Report {
 }
 
 impl Server {
-    fn shown(&self) -> String {
+    pub(super) fn new(resolver: Resolver) -> Self {
+        let ips = resolver.bootstrap_resolution.iter();
+        Self {
+            addr: resolver.addr,
+            bootstrap_resolution: ips.map(ToString::to_string).collect(),
+        }
+    }
+
+    pub(super) fn shown(&self) -> String {
         match &self.bootstrap_resolution[..] {
             [] => self.addr.clone(),
             ips => format!("{} (bootstrap: [{}])", self.addr, ips.join(" ")),

@@ -2,7 +2,9 @@
 
 pub(crate) mod debug;
 pub(crate) mod dns;
+pub(crate) mod dns_status;
 pub(crate) mod down;
+pub(crate) mod exit_node;
 pub(crate) mod get;
 pub(crate) mod ip;
 pub(crate) mod logout;

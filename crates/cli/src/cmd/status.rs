@@ -235,7 +235,7 @@ fn path(peer: &PeerStatus) -> String {
 }
 
 /// How long ago, in the largest whole unit and at least a minute.
-fn last_seen(seen: GoTime, now: i64) -> String {
+pub(super) fn last_seen(seen: GoTime, now: i64) -> String {
     let Some(seen) = seen.some() else {
         return String::new();
     };

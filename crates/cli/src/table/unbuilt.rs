@@ -244,23 +244,6 @@ pub(super) const LICENSES: Command = unbuilt(
     "tailscale licenses",
     "Show open source licences",
 );
-pub(super) const EXIT_NODE: Command = group(
-    "exit-node",
-    "tailscale exit-node [flags]",
-    "Show the tailnet's exit nodes",
-    &[
-        unbuilt(
-            "list",
-            "tailscale exit-node list [flags]",
-            "List exit nodes",
-        ),
-        unbuilt(
-            "suggest",
-            "tailscale exit-node suggest",
-            "Name the best exit node",
-        ),
-    ],
-);
 pub(super) const UPDATE: Command = unbuilt("update", "tailscale update", "Install another version");
 pub(super) const DRIVE: Command = group(
     "drive",

@@ -13,7 +13,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use host::BoxFuture;
 use ipn::CheckPrefsResponse;
-use localapi::{Actor, ApiError, DialRequest, DnsAnswer, Handler, Reply, Request, WhoIsAddr};
+use localapi::{
+    Actor, ApiError, DialRequest, DnsAnswer, DnsSystem, Handler, Reply, Request, SuggestedExitNode,
+    WhoIsAddr,
+};
 use metrics::UserMetrics;
 use packet::PeerId;
 use rand_core::Rng as _;
@@ -83,7 +86,7 @@ impl Api {
             Request::Prefs => Reply::json_tabs(&*self.brain.snapshot().prefs),
             Request::EditPrefs(edit) => match self.brain.command(Command::EditPrefs(edit)).await {
                 Ok(Answer::Prefs(prefs)) => Reply::json_tabs(&*prefs),
-                Ok(Answer::Done) => Reply::json_tabs(&*self.brain.snapshot().prefs),
+                Ok(_) => Reply::json_tabs(&*self.brain.snapshot().prefs),
                 Err(error) => Err(ApiError::refused_prefs(error.to_string())),
             },
             Request::CheckPrefs(prefs) => {
@@ -145,9 +148,30 @@ impl Api {
             Request::UseExitNode(wanted) => {
                 match self.brain.command(Command::UseExitNode(wanted)).await {
                     Ok(Answer::Prefs(prefs)) => Reply::json_tabs(&*prefs),
-                    Ok(Answer::Done) => Reply::json_tabs(&*self.brain.snapshot().prefs),
+                    Ok(_) => Reply::json_tabs(&*self.brain.snapshot().prefs),
                     Err(error) => Err(ApiError::failed(error.to_string())),
                 }
+            }
+            Request::SuggestExitNode => match self.brain.command(Command::SuggestExitNode).await {
+                Ok(Answer::Suggestion(Some(found))) => Reply::json(&SuggestedExitNode {
+                    id: found.id,
+                    name: found.name,
+                    location: found.location.map(Box::new),
+                }),
+                Ok(_) => Reply::json(&SuggestedExitNode::default()),
+                Err(error) => Err(ApiError::failed_object(error.to_string())),
+            },
+            Request::DnsSystem => {
+                let system = &self.brain.snapshot().system_dns;
+                // Compat: where names can be shared out, the originals do not know what is asked without us.
+                if system.splits {
+                    return Err(ApiError::failed("getting OS base config is not supported"));
+                }
+                Reply::json(&DnsSystem {
+                    nameservers: system.nameservers.iter().map(ToString::to_string).collect(),
+                    search_domains: system.search.clone(),
+                    match_domains: Vec::new(),
+                })
             }
             Request::ComponentDebugLogging { component } => Reply::json(&BTreeMap::from([(
                 "Error",

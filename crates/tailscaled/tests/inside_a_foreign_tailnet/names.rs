@@ -1,4 +1,4 @@
-//! `dns query`: both command lines, each with both daemons.
+//! `dns` and `exit-node`: both command lines, each with both daemons.
 
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -48,10 +48,11 @@ async fn dns_queries_are_answered_and_shown_as_by_the_originals() {
         addr,
         ..Resolver::default()
     }];
-    let fqdn = {
-        let status = tokio::task::block_in_place(|| status(&go_cli, &asked.daemons[0]));
+    let names = [0, 1].map(|daemon| {
+        let status = tokio::task::block_in_place(|| status(&go_cli, &asked.daemons[daemon]));
         status["Self"]["DNSName"].as_str().unwrap().to_owned()
-    };
+    });
+    let fqdn = names[0].clone();
     let (_, suffix) = fqdn.split_once('.').unwrap();
     let settings = DnsConfig {
         proxied: true,
@@ -106,25 +107,40 @@ async fn dns_queries_are_answered_and_shown_as_by_the_originals() {
             assert!(known, "{}", daemon.log());
         }
         let mut differences = Vec::new();
-        for question in questions {
-            for flags in [&[][..], &["--json"]] {
-                let args = [&["dns", "query"], flags, question].concat();
-                let said = |program: &Path, daemon: usize| {
-                    let said = cli(program, &asked.daemons[daemon], &args);
-                    // Versions differ, and both command lines say so.
-                    let lines = said.stderr.lines();
-                    let errors: Vec<String> = lines
-                        .filter(|line| !line.starts_with("Warning: client version"))
-                        .map(str::to_owned)
-                        .collect();
-                    (said.code, said.stdout, errors)
+        let status: [&[&str]; 7] = [
+            &["dns", "status"],
+            &["dns", "status", "--all"],
+            &["dns", "status", "--json"],
+            &["exit-node", "list"],
+            &["exit-node", "list", "--filter=Nowhere"],
+            &["exit-node", "list", "more"],
+            &["exit-node", "suggest"],
+        ];
+        let queries = questions.iter().flat_map(|question| {
+            let flags = [&[][..], &["--json"]];
+            flags.map(|flags| [&["dns", "query"], flags, question].concat())
+        });
+        for args in queries.chain(status.map(<[&str]>::to_vec)) {
+            let said = |program: &Path, daemon: usize| {
+                let said = cli(program, &asked.daemons[daemon], &args);
+                // Versions differ, and both command lines say so.
+                let lines = said.stderr.lines();
+                let errors: Vec<String> = lines
+                    .filter(|line| !line.starts_with("Warning: client version"))
+                    .map(str::to_owned)
+                    .collect();
+                // Each names itself.
+                let stdout = match args[..] {
+                    ["dns", "status", ..] => said.stdout.replace(&names[daemon], "own."),
+                    _ => said.stdout,
                 };
-                let original = said(&go_cli, 1);
-                for (program, daemon) in [(&go_cli, 0), (&our_cli, 0), (&our_cli, 1)] {
-                    let ours = said(program, daemon);
-                    if ours != original {
-                        differences.push(format!("{args:?}: {ours:#?}\nnot {original:#?}"));
-                    }
+                (said.code, stdout, errors)
+            };
+            let original = said(&go_cli, 1);
+            for (program, daemon) in [(&go_cli, 0), (&our_cli, 0), (&our_cli, 1)] {
+                let ours = said(program, daemon);
+                if ours != original {
+                    differences.push(format!("{args:?}: {ours:#?}\nnot {original:#?}"));
                 }
             }
         }
