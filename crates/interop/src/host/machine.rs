@@ -35,6 +35,11 @@ impl Machine {
         })
     }
 
+    /// The programs that are run on it.
+    pub(super) fn programs(&self) -> [&Path; 2] {
+        [&self.tailscaled, &self.tailscale]
+    }
+
     /// Starts the daemon, or starts it again with the same state.
     pub(super) fn start(&mut self) -> Result<()> {
         let Self {

@@ -11,6 +11,7 @@ mod scenarios;
 mod servers;
 mod shared;
 mod stage;
+mod systems;
 
 use std::path::PathBuf;
 

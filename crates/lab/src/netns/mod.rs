@@ -6,6 +6,7 @@
 
 mod etc;
 mod space;
+mod system;
 mod wire;
 mod world;
 
@@ -13,5 +14,6 @@ mod world;
 mod tests;
 
 pub use space::Netns;
+pub use system::{Init, System};
 pub use wire::add_cable;
 pub use world::{Nat, Site, World};

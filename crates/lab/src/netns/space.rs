@@ -10,6 +10,7 @@ use os::netlink::{Netlink, Protocol};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::etc;
+use super::system::{self, Running, System};
 
 /// A network namespace of our own. It lives as long as this handle or a process in it.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Netns {
     file: File,
     /// The mount namespace that belongs to it, if it is a machine's.
     mounts: Option<File>,
+    /// The system on it, if it has one of its own.
+    system: Option<Box<Running>>,
 }
 
 impl Netns {
@@ -32,7 +35,11 @@ impl Netns {
             Ok(file)
         });
         let file = made.context("make a network namespace (this needs root)")?;
-        Ok(Self { file, mounts: None })
+        Ok(Self {
+            file,
+            mounts: None,
+            system: None,
+        })
     }
 
     /// A new one that is a machine's: what is written to its `/etc` stays there, and the services of the machine around it
@@ -46,6 +53,7 @@ impl Netns {
             let space = Self {
                 file: open("net")?,
                 mounts: Some(open("mnt")?),
+                system: None,
             };
             let mut netlink = Netlink::open(Protocol::Route)?;
             if let Some(loopback) = netlink.link_named("lo")? {
@@ -55,12 +63,28 @@ impl Netns {
         })
     }
 
+    /// Starts another system on it. What runs inside from now on runs there; threads cannot be started from there.
+    pub fn start_system(&mut self, system: &System) -> Result<()> {
+        let running = self.run(|| system::start(system))??;
+        self.system = Some(Box::new(running));
+        Ok(())
+    }
+
     /// Runs `f` on a thread inside. Sockets that it opens, threads and processes that it starts belong here.
     pub fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> Result<R> {
         on_thread(|| {
             move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
                 .context("enter a network namespace")?;
-            if let Some(mounts) = &self.mounts {
+            if let Some(system) = &self.system {
+                // It counts for the processes that are started from here.
+                move_into_link_name_space(
+                    system.processes.as_fd(),
+                    Some(LinkNameSpaceType::ProcessID),
+                )
+                .context("enter a system")?;
+            }
+            let of_system = self.system.as_ref().map(|system| &system.mounts);
+            if let Some(mounts) = of_system.or(self.mounts.as_ref()) {
                 enter_mounts(mounts).context("enter a mount namespace")?;
             }
             Ok(f())
@@ -115,7 +139,10 @@ fn enter_mounts(mounts: &File) -> io::Result<()> {
     let here = std::env::current_dir()?;
     sys::namespace::own_working_directory()?;
     move_into_link_name_space(mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
-    rustix::process::chdir(&here).map_err(Into::into)
+    // Another system may not have it.
+    rustix::process::chdir(&here)
+        .or_else(|_| rustix::process::chdir("/"))
+        .map_err(Into::into)
 }
 
 /// Runs `f` on a thread of its own: a thread that has changed its namespace cannot be used for anything else.

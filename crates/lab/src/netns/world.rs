@@ -12,7 +12,7 @@ use os::netlink::Protocol;
 use os::netlink::nft::{Batch, Chain, ChainKind, Family, Hook, Step};
 use serde::Serialize;
 
-use crate::netns::{Netns, wire};
+use crate::netns::{Netns, System, wire};
 
 const BRIDGE: &str = "internet";
 /// A node's own interface.
@@ -160,6 +160,11 @@ impl Site {
     /// Where the node's processes run.
     pub fn node(&self) -> &Netns {
         &self.node
+    }
+
+    /// Starts another system on the node.
+    pub fn start_system(&mut self, system: &System) -> Result<()> {
+        self.node.start_system(system)
     }
 
     /// The node's address at the site.

@@ -17,6 +17,7 @@ mod an_api_for_peers_keeps_browsers_out;
 mod an_exit_node_carries_both_families;
 mod an_exit_node_leaves_the_local_network_if_told;
 mod containers_still_reach_the_internet;
+mod debians_resolvconf_is_told_and_told_back;
 mod deleted_rules_are_mended;
 mod either_program_cleans_up_after_the_other;
 mod foreign_firewall_rules_stay_as_they_are;
@@ -24,14 +25,18 @@ mod lost_addresses_are_mended;
 mod names_are_asked_where_the_exit_node_is;
 mod names_of_others_are_asked_of_the_servers_from_before;
 mod names_of_the_tailnet_are_found_without_further_ado;
+mod networkmanager_goes_on_beside_us;
 mod nothing_is_left_after_a_kill_and_cleanup;
 mod nothing_is_left_after_down_and_stop;
 mod nothing_leaves_beside_the_exit_node;
 mod nothing_leaves_while_the_exit_node_is_dead;
+mod openresolv_is_told_and_told_back;
 mod resolv_conf_is_back_after_a_kill_by_cleanup;
 mod resolv_conf_is_back_after_a_kill_by_the_next_start;
 mod resolv_conf_is_back_after_down;
 mod resolv_conf_is_back_after_the_daemon_stops;
+mod systemd_resolved_is_told_again_after_its_restart;
+mod systemd_resolved_shares_names_out;
 mod the_local_network_wins_over_a_peers_route;
 mod whoever_writes_resolv_conf_last_is_who_is_asked;
 
@@ -53,6 +58,11 @@ scenarios![
     a_resolv_conf_that_a_container_mounted_is_back,
     a_resolv_conf_that_others_overwrite_is_mended,
     whoever_writes_resolv_conf_last_is_who_is_asked,
+    systemd_resolved_shares_names_out,
+    systemd_resolved_is_told_again_after_its_restart,
+    networkmanager_goes_on_beside_us,
+    openresolv_is_told_and_told_back,
+    debians_resolvconf_is_told_and_told_back,
     a_flushed_firewall_is_mended,
     deleted_rules_are_mended,
     a_flushed_routing_table_is_mended,

@@ -1,0 +1,13 @@
+//! Where Debian's resolvconf has charge of resolv.conf, it is told, and in the end it knows nothing of us.
+
+use super::Verdict;
+use crate::host::stage::Stage;
+use anyhow::Result;
+
+pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
+    stage.resolvconf_is_told_and_told_back(
+        "resolvconf",
+        "mkdir -p /run/resolvconf/interface; touch /run/resolvconf/enable-updates; \
+         ln -sfn /run/resolvconf/resolv.conf /etc/resolv.conf; resolvconf -a eth0 </tmp/lease",
+    )
+}
