@@ -76,6 +76,8 @@ pub(crate) enum Effect {
     Avoid(Avoid),
     /// Bind new sockets.
     Rebind,
+    /// Find out what the way to a peer's address carries.
+    AskMtu { peer: PeerId, to: SocketAddr },
     /// Tell the brain.
     Event(EngineEvent),
     /// Do something to measure our network.

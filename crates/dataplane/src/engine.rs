@@ -412,6 +412,11 @@ impl Shell {
                 }
             }
             Effect::Rebind => self.bind(),
+            Effect::AskMtu { peer, to } => {
+                if let Some(mtu) = self.config.udp.path_mtu(to) {
+                    self.core.handle_path_mtu(peer, to, mtu);
+                }
+            }
             Effect::Event(event) => self.tell(event),
             Effect::Probe(_) => {}
         }

@@ -66,6 +66,8 @@ pub(crate) struct PeerCell {
     pub(crate) lent: ArcSwapOption<Lent>,
     pub(crate) rx_bytes: AtomicU64,
     pub(crate) tx_bytes: AtomicU64,
+    /// The longest packet that goes to it in one piece, where that is less than the device's; else 0.
+    pub(crate) inner_mtu: AtomicUsize,
     /// When data last came straight from it, in nanoseconds.
     pub(crate) direct_data: AtomicU64,
     /// When the engine looks at its timers by itself, in nanoseconds.
@@ -81,6 +83,7 @@ impl PeerCell {
             lent: ArcSwapOption::empty(),
             rx_bytes: AtomicU64::new(0),
             tx_bytes: AtomicU64::new(0),
+            inner_mtu: AtomicUsize::new(0),
             direct_data: AtomicU64::new(0),
             timer: AtomicU64::new(u64::MAX),
             poked: AtomicU64::new(0),

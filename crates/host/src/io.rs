@@ -201,6 +201,11 @@ pub trait UdpBinder: Send + Sync {
         let _ = count;
         Ok(vec![self.bind(v6, port)?])
     }
+    /// The longest packet that the way to `to` carries, its headers included, as far as the machine has heard; `None` where it does not tell.
+    fn path_mtu(&self, to: SocketAddr) -> Option<usize> {
+        let _ = to;
+        None
+    }
 }
 
 /// One UDP socket.

@@ -13,6 +13,7 @@ pub mod ecn;
 pub mod geneve;
 pub mod icmp;
 mod ip;
+pub mod mss;
 pub mod nat;
 pub mod offload;
 mod prefix;

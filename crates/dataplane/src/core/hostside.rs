@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use filter::Verdict;
 use packet::addr::{SERVICE_V4, SERVICE_V6, is_service_ip};
-use packet::icmp::Echo;
-use packet::{IpView, tsmp};
+use packet::icmp::{self, Echo};
+use packet::{IpView, PeerId, mss, tsmp};
 
 use super::guard::label;
 use super::{Core, Effect};
@@ -61,9 +61,30 @@ impl Core {
         };
         let jailed = self.shared.config(peer).is_some_and(|peer| peer.jailed);
         match self.guard.judge_out(&view, jailed) {
-            Verdict::Accept => self.send_to_peer(peer, packet),
+            Verdict::Accept => match self.too_long_for(peer, &view) {
+                Some(refusal) => self.give_host(&refusal),
+                None => self.send_to_peer(peer, packet),
+            },
             Verdict::Drop(reason) => self.metrics.outbound.count_dropped(label(reason), 1),
         }
+    }
+
+    /// What the host is told of a packet that cannot go to the peer in one piece, if it must.
+    ///
+    /// IPv6 cannot be told of less than 1280 bytes: its packets go on in datagrams that are cut into fragments.
+    fn too_long_for(&self, peer: PeerId, view: &IpView<'_>) -> Option<Vec<u8>> {
+        let limit = self
+            .tunnels
+            .get(&peer)?
+            .cell
+            .inner_mtu
+            .load(Ordering::Relaxed);
+        let is_told = limit != 0 && view.bytes().len() > limit && view.src().is_ipv4();
+        if !is_told || !mss::is_whole(view.bytes()) {
+            return None;
+        }
+        let limit = u16::try_from(limit).unwrap_or(u16::MAX);
+        icmp::error(view, view.dst(), icmp::Error::TooBig(limit))
     }
 
     fn answer_as_service(&mut self, view: &IpView<'_>) {

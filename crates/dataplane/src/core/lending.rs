@@ -1,15 +1,26 @@
 //! What the workers are shown: sessions, ways to peers, what may pass.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use host::Instant;
 use magicsock::Route;
 use packet::PeerId;
+use wireguard::sealed_len;
 
-use super::Core;
+use super::{Core, Effect};
 use crate::mailbox::{Accepted, Decrypted, Poke};
 use crate::shared::{Lent, Way};
+
+/// How often it is looked at what a way carries, while it is used.
+const ASK_MTU_EVERY: Duration = Duration::from_secs(1);
+const UDP_HEADER: usize = 8;
+const V4_HEADER: usize = 20;
+const V6_HEADER: usize = 40;
+/// Nobody carries less (RFC 791: 576 bytes, with room for the headers around); who says so is not believed.
+const LEAST_MTU: usize = 496;
 
 impl Core {
     /// A worker has noticed something.
@@ -71,7 +82,45 @@ impl Core {
             true => drop(self.borrowers.insert(peer)),
             false => drop(self.borrowers.remove(&peer)),
         }
+        let way = lent.as_ref().map(|lent| lent.way);
         tunnel.cell.lent.store(lent);
+        self.review_mtu(peer, way);
+    }
+
+    /// What the way carries is looked at again and again while it is used: routers tell when they must, and the kernel forgets.
+    fn review_mtu(&mut self, peer: PeerId, way: Option<Way>) {
+        let now = self.clocks.now;
+        let Some(tunnel) = self.tunnels.get_mut(&peer) else {
+            return;
+        };
+        let Some(Way::Direct(to)) = way else {
+            tunnel.mtu_asked = None;
+            // A relay takes all.
+            return tunnel.cell.inner_mtu.store(0, Ordering::Relaxed);
+        };
+        let known = tunnel.mtu_asked.filter(|(asked, _)| *asked == to);
+        if known.is_none_or(|(_, at)| now.since(at) >= ASK_MTU_EVERY) {
+            tunnel.mtu_asked = Some((to, now));
+            self.effects.push(Effect::AskMtu { peer, to });
+        }
+    }
+
+    /// What the way to a peer's address carries.
+    pub(crate) fn handle_path_mtu(&mut self, peer: PeerId, to: SocketAddr, mtu: usize) {
+        let Some(tunnel) = self.tunnels.get(&peer) else {
+            return;
+        };
+        if tunnel.mtu_asked.is_none_or(|(asked, _)| asked != to) {
+            return;
+        }
+        let inner = inner_mtu(mtu, to.is_ipv6());
+        let limit = if inner >= self.mtu { 0 } else { inner };
+        if tunnel.cell.inner_mtu.swap(limit, Ordering::Relaxed) != limit {
+            tracing::debug!(
+                "packets to peer {} may have {inner} bytes: {to} takes {mtu}",
+                peer.0
+            );
+        }
     }
 
     /// Takes back what was lent where the path machine thinks otherwise by now, or nobody used it.
@@ -157,6 +206,13 @@ impl Core {
             self.shared.outdate();
         }
     }
+}
+
+/// The longest packet in a tunnel whose datagrams may be so long, headers included.
+fn inner_mtu(outer: usize, v6: bool) -> usize {
+    let around = UDP_HEADER + if v6 { V6_HEADER } else { V4_HEADER } + sealed_len(0);
+    // Packets are sealed in steps of sixteen bytes.
+    (outer.saturating_sub(around) & !15).max(LEAST_MTU)
 }
 
 /// A way that workers can use. While a path is being tried, everything goes twice, and that the engine does.

@@ -1,6 +1,7 @@
 //! The tunnel to one peer: its WireGuard state and what waits for it.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use host::Instant;
@@ -30,6 +31,8 @@ pub(crate) struct Tunnel {
     pub(crate) knocking: Option<Knocking>,
     /// How often the handshake was started afresh since there was a session.
     pub(crate) restarts: u8,
+    /// For which address, and when, it was asked what the way there carries.
+    pub(crate) mtu_asked: Option<(SocketAddr, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +53,7 @@ impl Tunnel {
             timer: None,
             knocking: None,
             restarts: 0,
+            mtu_asked: None,
         })
     }
 

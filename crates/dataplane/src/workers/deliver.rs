@@ -10,7 +10,7 @@ use host::{Ecn, Instant, TunQueue, TunTx};
 use metrics::{DropReason, UserMetrics};
 use packet::icmp::Echo;
 use packet::offload::{self, Coalescer, Limits, MAX_SEGMENTS};
-use packet::{IpView, Proto, TcpFlags, disco, ecn, tsmp};
+use packet::{IpView, Proto, TcpFlags, disco, ecn, mss, tsmp};
 use tickets::{Tickets, Work};
 use wireguard::{Opening, Session};
 
@@ -203,6 +203,10 @@ impl Deliverer {
             if is_masked {
                 self.slow.push(cell.id, packet);
                 continue;
+            }
+            let limit = cell.inner_mtu.load(Ordering::Relaxed);
+            if limit != 0 {
+                mss::clamp(packet, limit, true);
             }
             if self.coalescer.extend(buffer, range.clone()) {
                 continue;

@@ -11,8 +11,8 @@ use host::{Batch as Received, Ecn, GsoKind, Instant, TunQueue, TunRx, Until};
 use magicsock::LinkId;
 use metrics::{DropReason, Path, UserMetrics};
 use packet::addr::is_service_ip;
-use packet::offload::{Splitter, complete};
-use packet::{IpView, Proto, disco, ecn, tsmp};
+use packet::offload::{Csum, Splitter, complete};
+use packet::{IpView, Proto, disco, ecn, mss, tsmp};
 use tickets::{Tickets, Work};
 use wireguard::{Reserved, SealError, Session, Unsealed, padded_len, sealed_len};
 
@@ -201,7 +201,13 @@ impl Transmitter {
             return false;
         };
         match self.find(&view, &guard, now) {
-            Looked::Known(cell) => self.send(&cell, bytes, rx, now),
+            Looked::Known(cell) => {
+                let limit = cell.inner_mtu.load(Ordering::Relaxed);
+                if limit != 0 {
+                    mss::clamp(bytes, limit, !matches!(rx.csum, Csum::Partial { .. }));
+                }
+                self.send(&cell, bytes, rx, now)
+            }
             Looked::Engine => false,
             Looked::Dropped(reason) => {
                 self.metrics.outbound.count_dropped(reason, 1);
@@ -222,6 +228,10 @@ impl Transmitter {
         };
         match self.find(&view, guard, now) {
             Looked::Known(cell) => {
+                let limit = cell.inner_mtu.load(Ordering::Relaxed);
+                if limit != 0 && !self.fits(bytes, rx, limit) {
+                    return;
+                }
                 if !self.send(&cell, bytes, rx, now) {
                     self.leave_to_engine(bytes, rx);
                 }
@@ -328,6 +338,35 @@ impl Transmitter {
             0 => true,
             failed => self.lost(failed),
         }
+    }
+
+    /// Whether a packet is not too long for its way, or may be cut. What is and may not is the engine's to answer. Openings of connections
+    /// are told what fits.
+    fn fits(&mut self, bytes: &mut [u8], rx: &TunRx, limit: usize) -> bool {
+        let is_complete = !matches!(rx.csum, Csum::Partial { .. });
+        if rx.gso.kind == GsoKind::None {
+            mss::clamp(bytes, limit, is_complete);
+        }
+        let len = match rx.gso.kind {
+            GsoKind::None => bytes.len(),
+            _ => usize::from(rx.gso.hdr_len) + usize::from(rx.gso.size),
+        };
+        let is_v4 = bytes.first().is_some_and(|first| first >> 4 == 4);
+        if len <= limit || !is_v4 || !mss::is_whole(bytes) {
+            return true;
+        }
+        // One answer is enough for a train.
+        match rx.gso.kind {
+            GsoKind::None if complete(bytes, rx.csum) => self.slow.push(bytes),
+            GsoKind::None => {}
+            _ => {
+                let mut split = Splitter::new(bytes, rx.gso, rx.csum);
+                if let Some(first) = split.as_mut().ok().and_then(Splitter::next) {
+                    self.slow.push(first);
+                }
+            }
+        }
+        false
     }
 
     /// Nobody else can do better with these.

@@ -225,6 +225,13 @@ impl Site {
         wire::set_mtu(&self.node, NODE_LINK, mtu)
     }
 
+    /// Sets the longest packet that the way from the router to the internet carries; of longer ones the router says so.
+    pub fn set_path_mtu(&self, mtu: u32) -> Result<()> {
+        let router = self.router.as_ref();
+        let router = router.context("a site without a router has no way to it")?;
+        wire::set_mtu(router, WAN, mtu)
+    }
+
     /// Has the router drop all UDP (`true`), or none more than its NAT does.
     pub fn cut_udp(&self, cut: bool) -> Result<()> {
         let router = self

@@ -40,6 +40,33 @@ impl UdpBinder for PlainBinder {
     fn bind_group(&self, v6: bool, port: u16, count: usize) -> io::Result<Group> {
         bind_group(v6, port, count, |_| Ok(()))
     }
+
+    fn path_mtu(&self, to: SocketAddr) -> Option<usize> {
+        path_mtu(to, |_| Ok(()))
+    }
+}
+
+/// What the kernel knows of the way to an address: the link's, or what a router on the way has complained about.
+#[cfg(target_os = "linux")]
+fn path_mtu(
+    to: SocketAddr,
+    prepare: impl FnOnce(&socket2::Socket) -> io::Result<()>,
+) -> Option<usize> {
+    let kind = socket2::Type::DGRAM.cloexec();
+    let socket = socket2::Socket::new(socket2::Domain::for_address(to), kind, None).ok()?;
+    prepare(&socket).ok()?;
+    // Nothing is sent by it.
+    socket.connect(&to.into()).ok()?;
+    let mtu = match to {
+        SocketAddr::V4(_) => rustix::net::sockopt::ip_mtu(&socket),
+        SocketAddr::V6(_) => rustix::net::sockopt::ipv6_mtu(&socket),
+    };
+    mtu.ok().and_then(|mtu| usize::try_from(mtu).ok())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn path_mtu(_: SocketAddr, _: impl FnOnce(&socket2::Socket) -> io::Result<()>) -> Option<usize> {
+    None
 }
 
 /// Sockets on one port.
@@ -90,6 +117,10 @@ impl UdpBinder for MarkedBinder {
 
     fn bind_group(&self, v6: bool, port: u16, count: usize) -> io::Result<Group> {
         bind_group(v6, port, count, |socket| self.0.mark_all(socket))
+    }
+
+    fn path_mtu(&self, to: SocketAddr) -> Option<usize> {
+        path_mtu(to, |socket| self.0.mark_all(socket))
     }
 }
 

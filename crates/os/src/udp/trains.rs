@@ -192,6 +192,10 @@ impl Trains {
                 }
                 one_by_one(socket, train, part, sent);
             }
+            // The way carries less than one of them: alone, the kernel cuts each into fragments.
+            Err(error) if is_one_of(&error, &[Errno::MSGSIZE]) => {
+                one_by_one(socket, train, part, sent);
+            }
             Err(error) => {
                 let datagrams = part.len().div_ceil(usize::from(train.stride).max(1));
                 count_loss(sent, &error, datagrams as u32);

@@ -185,3 +185,30 @@ proptest! {
         prop_assert!(world.nodes[1].to_host.contains(&udp(ip(0), ip(1), b"alive")));
     }
 }
+
+#[test]
+fn the_host_hears_of_packets_that_a_way_does_not_carry() {
+    let mut world = world();
+    world.open_sockets();
+    world.path_mtu = 1280;
+    let small = udp(ip(0), ip(1), &[1; 1000]);
+    world.send_from_host(0, &small);
+    world.run(SEC * 5);
+    world.send_from_host(0, &small);
+    world.run(SEC);
+    let arrived = world.nodes[1].to_host.len();
+    assert!(arrived >= 2, "{arrived}");
+    let mut large = udp(ip(0), ip(1), &[1; 1200]);
+    world.send_from_host(0, &large);
+    world.run(SEC);
+    assert_eq!(world.nodes[1].to_host.len(), arrived + 1, "it may be cut");
+    large[6] |= 0x40;
+    world.send_from_host(0, &large);
+    world.run(SEC);
+    assert_eq!(world.nodes[1].to_host.len(), arrived + 1);
+    let told = world.nodes[0].to_host.last().unwrap();
+    let told = IpView::parse(told).unwrap();
+    assert_eq!((told.icmp(), told.dst()), (Some((3, 4)), ip(0)));
+    // 1280 without the headers around, in steps of sixteen.
+    assert_eq!(told.transport()[6..8], 1216_u16.to_be_bytes());
+}

@@ -62,6 +62,8 @@ enum Happens {
 }
 
 pub(crate) struct World {
+    /// What every way carries.
+    pub(crate) path_mtu: usize,
     pub(crate) now: Instant,
     pub(crate) rng: StdRng,
     pub(crate) nodes: Vec<Node>,
@@ -95,6 +97,7 @@ impl World {
     /// Nodes that know and trust each other, each at home in one region.
     pub(crate) fn new(count: usize) -> Self {
         let mut world = Self {
+            path_mtu: 1500,
             now: Instant::ZERO + SEC * 5000,
             rng: StdRng::seed_from_u64(7),
             nodes: Vec::new(),
@@ -417,6 +420,10 @@ impl World {
             | Effect::CheckLinks { .. }
             | Effect::Avoid(_)
             | Effect::Rebind => {}
+            Effect::AskMtu { peer, to } => {
+                let mtu = self.path_mtu;
+                self.nodes[node].core.handle_path_mtu(peer, to, mtu);
+            }
             Effect::ToHost(packets) => {
                 let packets = packets.packets().map(<[u8]>::to_vec);
                 self.nodes[node].to_host.extend(packets);
