@@ -20,6 +20,7 @@ use crate::derive::peers::PeerConfigs;
 use crate::health::Health;
 use crate::profiles::Profiles;
 use crate::session::Session;
+use crate::trial::Trial;
 use crate::{ControlEffect, Effect, EngineEvent, Event, Network, Snapshot, Target, derive};
 
 /// What the state store holds.
@@ -55,6 +56,8 @@ pub struct Backend {
     pub(crate) suggested: String,
     /// Another exit node may be the best one now.
     pub(crate) may_move_exit: bool,
+    /// A change that waits for its confirmation.
+    pub(crate) trial: Option<Trial>,
     /// Of the engine's UDP sockets, for IPv4 and IPv6.
     udp_ports: [u16; 2],
     live: Live,
@@ -150,6 +153,7 @@ impl Backend {
             net_info: None,
             peerapi_ports: (0, 0),
             suggested: String::new(),
+            trial: None,
             may_move_exit: false,
             udp_ports: [0; 2],
             live: Live::default(),
@@ -455,6 +459,7 @@ impl Backend {
 
     /// Brings the world to what is wanted: after every event, whatever it was.
     fn settle(&mut self, at: &mut Moment<'_>) {
+        self.end_trial(at);
         if std::mem::take(&mut self.may_move_exit) {
             self.choose_exit_node_again(at);
         }
@@ -505,6 +510,14 @@ impl Backend {
             self.effects
                 .push_back(Effect::Control(ControlEffect::Update { hostinfo }));
         }
+    }
+
+    pub(crate) fn system_dns(&self) -> Option<&SystemDns> {
+        self.system_dns.as_deref()
+    }
+
+    pub(crate) fn udp_ports(&self) -> [u16; 2] {
+        self.udp_ports
     }
 
     pub(crate) fn net_info(&self) -> Option<&NetInfo> {
@@ -652,6 +665,7 @@ impl Backend {
             .flatten()
             .chain(expiry)
             .chain(self.health.next_timeout(at.now))
+            .chain(self.trial.as_ref().map(|trial| trial.until))
             .min()
             // What is due and cannot be done yet must not keep the machine awake.
             .map(|wake| wake.max(at.now + MIN_WAIT));
@@ -694,7 +708,7 @@ impl Backend {
 }
 
 /// Whether the engine is configured in this state.
-fn is_on(state: State) -> bool {
+pub(crate) fn is_on(state: State) -> bool {
     matches!(
         state,
         State::Starting | State::NeedsMachineAuth | State::Running

@@ -14,7 +14,7 @@ use crate::{
     Answer, Backend, ClientId, Command, CommandError, CommandId, ControlEffect, Effect, Recipient,
 };
 
-type Outcome = Result<Answer, CommandError>;
+pub(crate) type Outcome = Result<Answer, CommandError>;
 
 impl Backend {
     pub(crate) fn boot(&mut self, at: &mut Moment<'_>) {
@@ -28,7 +28,12 @@ impl Backend {
 
     pub(crate) fn handle_command(&mut self, id: CommandId, command: Command, at: &mut Moment<'_>) {
         let outcome = match command {
-            Command::EditPrefs(edit) => self.edit_prefs(*edit, at),
+            Command::EditPrefs(edit) => {
+                let outcome = self.edit_prefs(*edit, at);
+                // Whoever goes on changing things is not cut off.
+                self.trial = self.trial.take().filter(|_| outcome.is_err());
+                outcome
+            }
             Command::CheckPrefs(prefs) => self.check_prefs(&prefs).map(|()| Answer::Done),
             Command::Start(options) => self.try_start(*options, at),
             Command::LoginInteractive(who) => self.login_interactive(who, at),
@@ -55,6 +60,9 @@ impl Backend {
                 Err(error) => Err(error),
             },
             Command::UseExitNode(wanted) => self.use_exit_node(wanted, at),
+            Command::TryPrefs { edit, within } => self.try_prefs(*edit, within, at),
+            Command::ConfirmPrefs => self.confirm_prefs(),
+            Command::Preview(edit) => self.preview(*edit),
             Command::SuggestExitNode => match self.suggest_exit_node(at) {
                 Ok(found) => Ok(Answer::Suggestion(found)),
                 Err(NoHome) => Err(CommandError::Unavailable(
@@ -265,7 +273,7 @@ impl Backend {
 
     // --- Prefs.
 
-    fn edit_prefs(&mut self, edit: MaskedPrefs, at: &mut Moment<'_>) -> Outcome {
+    pub(crate) fn edit_prefs(&mut self, edit: MaskedPrefs, at: &mut Moment<'_>) -> Outcome {
         if edit.sets_internal() {
             return Err(CommandError::Invalid(
                 "can't set Internal fields".to_owned(),
@@ -357,7 +365,7 @@ impl Backend {
         }
     }
 
-    fn change_prefs(&mut self, mut edit: MaskedPrefs, at: &mut Moment<'_>) -> Outcome {
+    pub(crate) fn change_prefs(&mut self, mut edit: MaskedPrefs, at: &mut Moment<'_>) -> Outcome {
         let old = Arc::clone(self.profiles.prefs());
         adjust_edit(&old, &mut edit);
         let mut new = Prefs::clone(&old);
@@ -388,7 +396,7 @@ impl Backend {
         self.tell_prefs();
     }
 
-    fn check_prefs(&self, prefs: &Prefs) -> Result<(), CommandError> {
+    pub(crate) fn check_prefs(&self, prefs: &Prefs) -> Result<(), CommandError> {
         let mut problems = Vec::new();
         if prefs.hostname == "badhostname.tailscale." {
             // Compat: a name that tests of the originals' clients use.
@@ -439,7 +447,7 @@ impl Backend {
 }
 
 /// Fields that exclude each other.
-fn adjust_edit(old: &Prefs, edit: &mut MaskedPrefs) {
+pub(crate) fn adjust_edit(old: &Prefs, edit: &mut MaskedPrefs) {
     let turns_off = edit.exit_node_id_set && edit.prefs.exit_node_id.is_empty();
     if turns_off && !edit.internal_exit_node_prior_set {
         edit.prefs.internal_exit_node_prior.clear();

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::Routes;
 use crate::suggest::Suggestion;
-use host::{Applied, LinkState, SystemDns};
+use host::{Applied, DnsConfig, LinkState, RouterConfig, SystemDns};
 use ipn::{MaskedPrefs, Options, Prefs};
 use keys::DiscoPublic;
 use netmap::NetMapChange;
@@ -107,6 +109,17 @@ pub enum Command {
     UseExitNode(bool),
     /// Say which exit node would be best.
     SuggestExitNode,
+    /// Change prefs, and undo that unless it is confirmed in time; answers with the new ones.
+    TryPrefs {
+        /// What to change.
+        edit: Box<MaskedPrefs>,
+        /// For how long it stays without being confirmed.
+        within: Duration,
+    },
+    /// What was tried is to stay.
+    ConfirmPrefs,
+    /// Say what the machine should be like with prefs changed like this.
+    Preview(Box<MaskedPrefs>),
 }
 
 /// Who gets a message.
@@ -128,6 +141,19 @@ pub enum Answer {
     Prefs(Arc<Prefs>),
     /// This exit node, if any.
     Suggestion(Option<Suggestion>),
+    /// What the machine should be like.
+    Preview(Box<Preview>),
+}
+
+/// What the machine should be like.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Preview {
+    /// Its routing.
+    pub router: RouterConfig,
+    /// Its resolver.
+    pub dns: DnsConfig,
+    /// Who routes what.
+    pub routes: Arc<Routes>,
 }
 
 /// Why a command was not done. The text is for people.

@@ -22,13 +22,14 @@ mod session;
 mod snapshot;
 pub mod status;
 mod suggest;
+mod trial;
 
 pub use backend::{Backend, Stored};
 pub use derive::dns::{for_others as dns_for_others, peer_api, zones as dns_zones};
 pub use derive::routes::Routes;
 pub use effect::{ControlEffect, Effect, FilterConfig, Login, Network, PeersUpdate};
 pub use event::{
-    Answer, ClientId, Command, CommandError, CommandId, ControlEvent, EngineEvent, Event,
+    Answer, ClientId, Command, CommandError, CommandId, ControlEvent, EngineEvent, Event, Preview,
     Recipient, Registered, Target,
 };
 pub use snapshot::Snapshot;

@@ -207,6 +207,13 @@ impl Context<'_> {
         answer.map(|body| String::from_utf8_lossy(&body).into_owned())
     }
 
+    /// As [`Context::post`] without a body, for what succeeds with this status.
+    pub(crate) async fn post_for(&mut self, path: &str, success: u16) -> Result<(), ApiError> {
+        let client = self.client();
+        let answer = client.send(Method::POST, path, success, Bytes::new()).await;
+        answer.map(drop)
+    }
+
     /// Has the daemon do something; `path` is what follows `/localapi/v0/`.
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> Result<String, ApiError> {
         let client = self.client();

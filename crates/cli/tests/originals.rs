@@ -759,11 +759,20 @@ fn help_lists_the_same_commands_and_flags() {
             "{args:?}"
         );
         assert_eq!(
-            outline(&ours.stderr),
+            without_additions(outline(&ours.stderr)),
             outline(&String::from_utf8_lossy(&theirs.stderr)),
             "{args:?}"
         );
     }
+}
+
+/// Without what only we have: a flag with its default, and a command.
+fn without_additions(mut outline: Vec<String>) -> Vec<String> {
+    if let Some(at) = outline.iter().position(|line| line.contains("--dry-run")) {
+        outline.drain(at..at + 2);
+    }
+    outline.retain(|line| line.split_ascii_whitespace().next() != Some("system"));
+    outline
 }
 
 /// A help text without the parts in its author's own words: synopsis, names of commands, flags with their defaults.

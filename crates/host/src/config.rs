@@ -172,8 +172,21 @@ pub struct Applied {
     pub notes: Vec<String>,
 }
 
+/// Something of the machine that is not as it is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Of what: `routing`, `firewall`, `dns`.
+    pub part: &'static str,
+    /// What would be done about it.
+    pub step: String,
+    /// The network that it is about.
+    pub about: Option<IpNet>,
+}
+
 /// Applies routing. Idempotent.
 pub trait Router: Send {
+    /// What [`apply`](Self::apply) would do, or why that cannot be known.
+    fn differences(&mut self, want: &RouterConfig) -> Result<Vec<Difference>, String>;
     /// Makes the machine's routing equal to `want`.
     fn apply(&mut self, want: &RouterConfig) -> Applied;
     /// Resolves when somebody else changed what is ours.
@@ -186,6 +199,11 @@ pub trait Router: Send {
 pub trait DnsConfigurator: Send {
     /// What the resolver is without us, as it is now; or why that cannot be known.
     fn system(&mut self) -> BoxFuture<'_, Result<SystemDns, String>>;
+    /// What [`apply`](Self::apply) would do, or why that cannot be known.
+    fn differences<'a>(
+        &'a mut self,
+        want: &'a DnsConfig,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, String>>;
     /// Makes the machine's resolver equal to `want`.
     fn apply<'a>(&'a mut self, want: &'a DnsConfig) -> BoxFuture<'a, Applied>;
     /// Resolves when somebody else changed what is ours, or who configures the resolver.

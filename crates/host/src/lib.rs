@@ -10,9 +10,9 @@ mod state;
 
 pub use clock::{Clock, Instant, Wall};
 pub use config::{
-    Applied, CgnatGuard, DnsConfig, DnsConfigurator, Egress, FirewallConfig, FirewallKind, Lan,
-    LinkDelta, LinkMonitor, LinkState, Masquerade, NetfilterMode, PeerConfig, Router, RouterConfig,
-    SystemDns, os_socket,
+    Applied, CgnatGuard, Difference, DnsConfig, DnsConfigurator, Egress, FirewallConfig,
+    FirewallKind, Lan, LinkDelta, LinkMonitor, LinkState, Masquerade, NetfilterMode, PeerConfig,
+    Router, RouterConfig, SystemDns, os_socket,
 };
 pub use io::{
     Avoid, Batch, Csum, DropCounts, Ecn, Gso, GsoKind, Limits, Offload, Sent, SocketId, Tun,

@@ -54,3 +54,15 @@ pub struct SuggestedExitNode {
     #[serde(rename = "Location", skip_serializing_if = "Option::is_none")]
     pub location: Option<Box<Location>>,
 }
+
+/// Something of the machine that is not as it is wanted: one of what `system-diff` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SystemDifference {
+    /// Of what: `routing`, `firewall`, `dns`.
+    pub part: String,
+    /// What would be done about it.
+    pub step: String,
+    /// Where it comes from, if from a peer.
+    pub why: String,
+}

@@ -21,7 +21,7 @@ mod watch;
 
 pub use actor::{Actor, Right};
 pub use client::{Client, ClientError, Dialed, RawAnswer, escape};
-pub use dns::{DnsAnswer, DnsSystem, SuggestedExitNode};
+pub use dns::{DnsAnswer, DnsSystem, SuggestedExitNode, SystemDifference};
 pub use error::ApiError;
 pub use reply::{Duplex, Reply};
 pub use request::parameter;

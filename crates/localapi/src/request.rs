@@ -1,6 +1,7 @@
 //! Requests, read and checked.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -23,6 +24,17 @@ pub enum Request {
     Prefs,
     /// Change prefs; answer with the new ones.
     EditPrefs(Box<MaskedPrefs>),
+    /// Change prefs, and undo that unless it is confirmed in time; answer with the new ones.
+    TryPrefs {
+        /// What to change.
+        edit: Box<MaskedPrefs>,
+        /// For how long it stays without being confirmed.
+        within: Duration,
+    },
+    /// What was tried is to stay.
+    ConfirmPrefs,
+    /// Say what about the machine would be changed with such prefs, in a list of [`SystemDifference`](crate::SystemDifference).
+    SystemDiff(Box<MaskedPrefs>),
     /// Say whether these prefs would do, in a [`CheckPrefsResponse`](ipn::CheckPrefsResponse).
     CheckPrefs(Box<Prefs>),
     /// Start anew.
@@ -225,6 +237,23 @@ pub(crate) fn status(parts: &Parts<'_>) -> Result<Request, ApiError> {
         "0" | "f" | "F" | "false" | "FALSE" | "False"
     );
     Ok(Request::Status { peers })
+}
+
+pub(crate) fn try_prefs(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    let seconds = parts.query("seconds").parse();
+    let seconds = seconds.map_err(|_| ApiError::bad_request("invalid seconds"))?;
+    Ok(Request::TryPrefs {
+        edit: Box::new(parts.json()?),
+        within: Duration::from_secs(seconds),
+    })
+}
+
+pub(crate) fn system_diff(parts: &Parts<'_>) -> Result<Request, ApiError> {
+    let edit = match parts.body.is_empty() {
+        true => MaskedPrefs::default(),
+        false => parts.json()?,
+    };
+    Ok(Request::SystemDiff(Box::new(edit)))
 }
 
 pub(crate) fn check_prefs(parts: &Parts<'_>) -> Result<Request, ApiError> {

@@ -195,6 +195,22 @@ pub static ROUTES: &[Route] = &[
         "dns-config access denied",
         |_| Ok(Request::DnsConfig),
     ),
+    // The next three are ours alone; the originals know no such names.
+    post(
+        "prefs-trial",
+        "prefs write access denied",
+        200,
+        request::try_prefs,
+    ),
+    post("prefs-confirm", "prefs write access denied", 204, |_| {
+        Ok(Request::ConfirmPrefs)
+    }),
+    post(
+        "system-diff",
+        "system diff access denied",
+        200,
+        request::system_diff,
+    ),
     Route {
         methods: &["GET"],
         wrong_method: (405, "only GET allowed"),

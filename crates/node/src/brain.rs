@@ -7,7 +7,7 @@ use backend::{
     Answer, Backend, Command, CommandError, CommandId, ControlEffect, Effect, Event, Recipient,
     Snapshot, Target,
 };
-use host::{Router, StateStore};
+use host::{Difference, Router, RouterConfig, StateStore};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::bus::Bus;
@@ -24,7 +24,12 @@ pub(crate) enum Input {
     Event(Event),
     /// A local client wants something.
     Command(Command, oneshot::Sender<Result<Answer, CommandError>>),
+    /// A local client wants to know what about the machine's routing would change.
+    Compare(Box<RouterConfig>, oneshot::Sender<Differences>),
 }
+
+/// What of the machine is not as it is wanted, or why that cannot be known.
+pub(crate) type Differences = Result<Vec<Difference>, String>;
 
 /// How everybody else talks to the brain.
 #[derive(Clone)]
@@ -48,6 +53,15 @@ impl BrainHandle {
             .send(Input::Command(command, answer))
             .await
             .map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// What about the machine's routing and resolver is not like this.
+    pub(crate) async fn compare(&self, router: RouterConfig) -> Differences {
+        let (answer, answered) = oneshot::channel();
+        let input = Input::Compare(Box::new(router), answer);
+        let gone = || "the daemon is shutting down".to_owned();
+        self.inputs.send(input).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 
@@ -130,6 +144,10 @@ pub(crate) async fn run(
             input = mailbox.receiver.recv() => match input {
                 None => break,
                 Some(Input::Event(news)) => event = Some(news),
+                Some(Input::Compare(want, answer)) => {
+                    // The client may have hung up.
+                    let _ = answer.send(hands.router.differences(&want));
+                }
                 Some(Input::Command(command, answer)) => {
                     next_id += 1;
                     let id = CommandId(next_id);

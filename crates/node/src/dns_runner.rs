@@ -7,15 +7,32 @@ use std::time::Duration;
 use backend::{Event, Target};
 use host::{Applied, DnsConfig, DnsConfigurator, SystemDns};
 use rt::Task;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::brain::BrainHandle;
+use crate::brain::{BrainHandle, Differences};
 
 /// How long settings that could not be read are left alone.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// A question what of the resolver is not like this.
+type Question = (DnsConfig, oneshot::Sender<Differences>);
+
+/// Asks what of the machine's resolver is not as somebody wants it.
+#[derive(Clone)]
+pub(crate) struct DnsComparer(mpsc::Sender<Question>);
+
+impl DnsComparer {
+    pub(crate) async fn compare(&self, want: DnsConfig) -> Differences {
+        let (answer, answered) = oneshot::channel();
+        let gone = || "the daemon is shutting down".to_owned();
+        self.0.send((want, answer)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
 /// The brain's end of the runner.
 pub(crate) struct DnsRunner {
+    comparer: DnsComparer,
     wanted: watch::Sender<Option<DnsConfig>>,
     stop: oneshot::Sender<()>,
     task: Task,
@@ -25,16 +42,22 @@ impl DnsRunner {
     pub(crate) fn start(dns: Box<dyn DnsConfigurator>, brain: BrainHandle) -> Self {
         let (wanted, wants) = watch::channel(None);
         let (stop, stopped) = oneshot::channel();
+        let (questions, asked) = mpsc::channel(1);
         let runner = Runner {
             dns,
             brain,
             system: None,
         };
         Self {
+            comparer: DnsComparer(questions),
             wanted,
             stop,
-            task: Task::spawn("system dns", runner.run(wants, stopped)),
+            task: Task::spawn("system dns", runner.run(wants, asked, stopped)),
         }
+    }
+
+    pub(crate) fn comparer(&self) -> DnsComparer {
+        self.comparer.clone()
     }
 
     /// Asks for this from now on. The brain hears what became of it.
@@ -61,6 +84,7 @@ impl Runner {
     async fn run(
         mut self,
         mut wants: watch::Receiver<Option<DnsConfig>>,
+        mut asked: mpsc::Receiver<Question>,
         mut stop: oneshot::Receiver<()>,
     ) {
         self.look().await;
@@ -69,6 +93,10 @@ impl Runner {
             tokio::select! {
                 biased;
                 _ = &mut stop => break,
+                Some((want, answer)) = asked.recv() => {
+                    // The client may have hung up.
+                    let _ = answer.send(self.dns.differences(&want).await);
+                }
                 changed = wants.changed() => {
                     if changed.is_err() {
                         break;

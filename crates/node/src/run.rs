@@ -223,6 +223,8 @@ impl Node {
             engine: engine.clone(),
             dial: dial.clone(),
         };
+        let dns = DnsRunner::start(host.dns, brain.clone());
+        let dns_comparer = dns.comparer();
         let hands = Hands {
             store: host.store,
             control: ControlRunner::new(
@@ -234,7 +236,7 @@ impl Node {
             ),
             engine: EngineRunner::new(engine.clone(), brain.clone()),
             router: host.router,
-            dns: DnsRunner::start(host.dns, brain.clone()),
+            dns,
             bus: bus.clone(),
         };
         let status = StatusReader {
@@ -280,6 +282,7 @@ impl Node {
             status,
             dial,
             pings,
+            dns_comparer,
             proxy_map,
             magic_dns,
             log: tap,

@@ -1,12 +1,18 @@
 //! `--tun=userspace-networking`: the machine's routing and resolver are left alone.
 
-use host::{Applied, BoxFuture, DnsConfig, DnsConfigurator, Router, RouterConfig, SystemDns};
+use host::{
+    Applied, BoxFuture, Difference, DnsConfig, DnsConfigurator, Router, RouterConfig, SystemDns,
+};
 
 /// A router and resolver configuration that touches nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Untouched;
 
 impl Router for Untouched {
+    fn differences(&mut self, _want: &RouterConfig) -> Result<Vec<Difference>, String> {
+        Ok(Vec::new())
+    }
+
     fn apply(&mut self, _want: &RouterConfig) -> Applied {
         Applied::default()
     }
@@ -27,6 +33,13 @@ impl DnsConfigurator for Untouched {
             splits: true,
             ..SystemDns::default()
         })))
+    }
+
+    fn differences<'a>(
+        &'a mut self,
+        _want: &'a DnsConfig,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, String>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     fn apply<'a>(&'a mut self, _want: &'a DnsConfig) -> BoxFuture<'a, Applied> {

@@ -6,6 +6,7 @@ mod logins;
 mod profiles;
 mod states;
 mod tailnet;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -16,6 +16,7 @@ pub(crate) mod root;
 pub(crate) mod set;
 pub(crate) mod status;
 pub(crate) mod switch;
+pub(crate) mod trial;
 pub(crate) mod up;
 pub(crate) mod version;
 pub(crate) mod wait;

@@ -6,7 +6,7 @@ use goflag::{Parsed, quote};
 use ipn::{MaskedPrefs, Prefs};
 use ipnet::IpNet;
 
-use super::{no_arguments, up};
+use super::{no_arguments, trial, up};
 use crate::command::{Context, Error};
 
 /// Where the web page of a node is served.
@@ -46,13 +46,17 @@ pub(crate) async fn run(context: &mut Context<'_>, parsed: &Parsed) -> Result<()
         }
     }
     relay_server(&mut edit.prefs, parsed)?;
-    let mut after = current;
+    if parsed.bool("dry-run") {
+        return trial::preview(context, &edit).await;
+    }
+    let mut after = current.clone();
     after.apply(&edit);
     if after.no_snat && up::is_exit_node(&after) {
         warn(context, up::NO_SNAT_AT_EXIT)?;
     }
     context.check_prefs(&after).await?;
-    context.edit_prefs(&edit, "").await?;
+    let accepted = parsed.string("accept-risk");
+    trial::apply(context, &edit, &current, &status, accepted).await?;
     let own = status.tailscale_ips.iter().flatten().next();
     match own.filter(|_| edit.prefs.run_web_client) {
         Some(ip) => context.out(format!("\nWeb interface now running at {ip}:{WEB_PORT}\n")),

@@ -4,7 +4,7 @@ use std::future::ready;
 
 use goflag::{FlagSet, GoDuration};
 
-use crate::cmd::debug::{self, actions, convert, localapi, watch};
+use crate::cmd::debug::{self, actions, convert, localapi, system, watch};
 use crate::cmd::up;
 use crate::command::{Act, Command};
 
@@ -54,6 +54,7 @@ pub(super) const DEBUG: Command = Command {
         METRICS,
         ENV,
         STAT,
+        SYSTEM,
         unbuilt(
             "hostinfo",
             "tailscale debug hostinfo",
@@ -347,3 +348,23 @@ const DERP: Command = Command::new(
     "Test a relay region",
     Act::Run(|c, p| Box::pin(actions::derp(c, p))),
 );
+
+const SYSTEM: Command = Command {
+    subs: &[Command {
+        long: "Compares what this machine's routes, rules, firewall and resolver are with what they should be, and says what would be\n\
+               done about it. The daemon does that by itself within a second.",
+        flags: || FlagSet::new("diff").bool("json", false, "print JSON"),
+        ..Command::new(
+            "diff",
+            "tailscale debug system diff [--json]",
+            "Compare the machine with what it should be",
+            Act::Run(|c, p| Box::pin(system::diff(c, p))),
+        )
+    }],
+    ..Command::new(
+        "system",
+        "tailscale debug system <subcommand>",
+        "Look at what the daemon does to the machine",
+        Act::Group,
+    )
+};

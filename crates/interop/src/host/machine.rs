@@ -128,6 +128,16 @@ impl Machine {
         Ok(said(&output.stdout))
     }
 
+    /// The same as a line of shell.
+    pub(super) fn command_line(&self, args: &[&str]) -> Result<String> {
+        let (program, socket) = (self.tailscale.display(), self.daemon()?.socket());
+        Ok(format!(
+            "{program} --socket {} {}",
+            socket.display(),
+            args.join(" ")
+        ))
+    }
+
     /// Its IPv4 address in the tailnet.
     pub(super) fn address(&self) -> Result<IpAddr> {
         Ok(self.cli(&["ip", "-4"])?.trim().parse()?)

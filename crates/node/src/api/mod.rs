@@ -12,10 +12,11 @@ use dataplane::Engine;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use host::BoxFuture;
-use ipn::CheckPrefsResponse;
+use ipn::{CheckPrefsResponse, MaskedPrefs};
+use ipnet::IpNet;
 use localapi::{
     Actor, ApiError, DialRequest, DnsAnswer, DnsSystem, Handler, Reply, Request, SuggestedExitNode,
-    WhoIsAddr,
+    SystemDifference, WhoIsAddr,
 };
 use metrics::UserMetrics;
 use packet::PeerId;
@@ -24,6 +25,7 @@ use tokio::sync::Notify as Signal;
 
 use crate::brain::BrainHandle;
 use crate::bus::{Bus, PeerWatchers};
+use crate::dns_runner::DnsComparer;
 use crate::incoming::ProxyMap;
 use crate::magic_dns::MagicDns;
 use crate::run::{ForwardingProblem, UidOf};
@@ -40,6 +42,7 @@ pub(crate) struct Api {
     pub(crate) status: StatusReader,
     pub(crate) dial: UserDial,
     pub(crate) pings: ping::Means,
+    pub(crate) dns_comparer: DnsComparer,
     pub(crate) has_tun: bool,
     pub(crate) marks_sockets: bool,
     pub(crate) proxy_map: ProxyMap,
@@ -89,6 +92,17 @@ impl Api {
                 Ok(_) => Reply::json_tabs(&*self.brain.snapshot().prefs),
                 Err(error) => Err(ApiError::refused_prefs(error.to_string())),
             },
+            Request::TryPrefs { edit, within } => {
+                match self.brain.command(Command::TryPrefs { edit, within }).await {
+                    Ok(_) => Reply::json_tabs(&*self.brain.snapshot().prefs),
+                    Err(error) => Err(ApiError::refused_prefs(error.to_string())),
+                }
+            }
+            Request::ConfirmPrefs => match self.brain.command(Command::ConfirmPrefs).await {
+                Ok(_) => Ok(Reply::Done),
+                Err(error) => Err(ApiError::not_found(error.to_string())),
+            },
+            Request::SystemDiff(edit) => self.system_diff(edit).await,
             Request::CheckPrefs(prefs) => {
                 let error = self.brain.command(Command::CheckPrefs(prefs)).await.err();
                 Reply::json(&CheckPrefsResponse {
@@ -200,6 +214,37 @@ impl Api {
             }
             Request::Debug { action, body } => self.debug(&action, &body).await,
         }
+    }
+
+    /// What about the machine is not as it is wanted, or would not be with other prefs.
+    async fn system_diff(&self, edit: Box<MaskedPrefs>) -> Result<Reply, ApiError> {
+        let wanted = match self.brain.command(Command::Preview(edit)).await {
+            Ok(Answer::Preview(wanted)) => *wanted,
+            Ok(_) => return Err(ApiError::failed("there is nothing to compare with")),
+            Err(error) => return Err(ApiError::refused_prefs(error.to_string())),
+        };
+        let snapshot = self.brain.snapshot();
+        let name = |net: IpNet| {
+            let map = snapshot.netmap.as_ref()?;
+            let peer = map.peers.get(wanted.routes.owner(net)?)?;
+            Some(peer.display_names(map.suffix()).0)
+        };
+        let routing = self.brain.compare(wanted.router).await;
+        let dns = self.dns_comparer.compare(wanted.dns).await;
+        let mut lines = Vec::new();
+        for found in [routing, dns] {
+            for difference in found.map_err(ApiError::failed)? {
+                let peer = difference.about.and_then(name);
+                lines.push(SystemDifference {
+                    part: difference.part.to_owned(),
+                    step: difference.step,
+                    why: peer
+                        .map(|peer| format!("{peer} has it"))
+                        .unwrap_or_default(),
+                });
+            }
+        }
+        Reply::json(&lines)
     }
 
     async fn command(&self, command: Command) -> Result<Reply, ApiError> {

@@ -46,6 +46,15 @@ impl Direct {
         base.map_err(|error| named(&self.root.at(RESOLV_CONF), "understand", &error))
     }
 
+    /// Whether the file says what is wanted.
+    pub(super) fn is_as_wanted(&self, want: &DnsConfig) -> io::Result<bool> {
+        let live = self.root.read(RESOLV_CONF)?;
+        if *want == DnsConfig::default() {
+            return Ok(!live.as_deref().is_some_and(is_ours));
+        }
+        Ok(live == Some(text(want, &self.base()?.kept)))
+    }
+
     /// Has the file say what is wanted.
     pub(super) fn apply(&self, want: &DnsConfig) -> io::Result<()> {
         let base = self.base()?;

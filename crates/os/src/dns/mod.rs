@@ -20,7 +20,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use host::{Applied, BoxFuture, DnsConfig, DnsConfigurator, Instant, SystemDns};
+use host::{Applied, BoxFuture, Difference, DnsConfig, DnsConfigurator, Instant, SystemDns};
 use rt::RateLimit;
 use zbus::MessageStream;
 
@@ -52,6 +52,8 @@ pub struct LinuxDns {
     chosen: Option<Manager>,
     /// Who was told what is wanted.
     told: Option<Manager>,
+    /// What was wanted last.
+    last: Option<DnsConfig>,
     /// The text of resolv.conf since; `None` while nothing is wanted.
     settled: Option<Option<String>>,
     direct: Direct,
@@ -91,6 +93,7 @@ impl LinuxDns {
             root,
             chosen: None,
             told: None,
+            last: None,
             settled: None,
             bus: None,
             restarts: None,
@@ -203,7 +206,52 @@ impl LinuxDns {
         })
     }
 
+    async fn compare(&mut self, want: &DnsConfig) -> Result<Vec<Difference>, String> {
+        let manager = match self.chosen {
+            Some(manager) => manager,
+            None => {
+                let chosen = self.choose().await;
+                chosen.map_err(|error| error.to_string())?.0
+            }
+        };
+        let is_off = *want == DnsConfig::default();
+        let (is_same, how) = match manager {
+            Manager::Direct => {
+                let is_same = self.direct.is_as_wanted(want);
+                (is_same.map_err(|error| error.to_string())?, RESOLV_CONF)
+            }
+            // What the others know of us is what we have told them last.
+            _ => {
+                let told = self.last.as_ref();
+                (told.map_or(is_off, |told| told == want), manager.name())
+            }
+        };
+        let list = |names: Vec<String>| match names.is_empty() {
+            true => "none".to_owned(),
+            false => names.join(", "),
+        };
+        let step = match is_off {
+            true => format!("give {how} back"),
+            false => format!(
+                "have {how} ask {} for {}, with search domains {}",
+                list(want.nameservers.iter().map(ToString::to_string).collect()),
+                match want.matching.is_empty() {
+                    true => "all names".to_owned(),
+                    false => list(want.matching.clone()),
+                },
+                list(want.search.clone()),
+            ),
+        };
+        let difference = Difference {
+            part: "dns",
+            step,
+            about: None,
+        };
+        Ok((!is_same).then_some(difference).into_iter().collect())
+    }
+
     async fn put(&mut self, want: &DnsConfig) -> Applied {
+        self.last = Some(want.clone());
         let manager = match self.chosen {
             Some(manager) => Ok(manager),
             None => self.choose().await.map(|(manager, _)| manager),
@@ -290,6 +338,13 @@ impl LinuxDns {
 impl DnsConfigurator for LinuxDns {
     fn system(&mut self) -> BoxFuture<'_, Result<SystemDns, String>> {
         Box::pin(self.read_system())
+    }
+
+    fn differences<'a>(
+        &'a mut self,
+        want: &'a DnsConfig,
+    ) -> BoxFuture<'a, Result<Vec<Difference>, String>> {
+        Box::pin(self.compare(want))
     }
 
     fn apply<'a>(&'a mut self, want: &'a DnsConfig) -> BoxFuture<'a, Applied> {

@@ -4,6 +4,7 @@ pub(crate) mod actions;
 pub(crate) mod convert;
 pub(crate) mod localapi;
 mod pretty;
+pub(crate) mod system;
 pub(crate) mod watch;
 
 use std::fmt::Write as _;

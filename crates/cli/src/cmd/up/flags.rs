@@ -65,6 +65,7 @@ pub(crate) fn up_flags_on(os: Os) -> FlagSet {
 fn connect_flags(set: FlagSet, os: Os) -> FlagSet {
     setting_flags(set, os)
         .string("login-server", DEFAULT_CONTROL_URL, "URL of the control server")
+        .bool("dry-run", false, "say what would be done to this machine, and do nothing")
         .string("advertise-tags", "", "tags to ask for, separated by commas (\"tag:eng,tag:ssh\"; \"tag:\" may be left out)")
         .bool("qr", false, "show login URLs as QR codes")
         .string("qr-format", "auto", "size of QR codes (auto, ascii, large, small)")
@@ -81,6 +82,7 @@ fn connect_flags(set: FlagSet, os: Os) -> FlagSet {
 pub(crate) fn set_flags() -> FlagSet {
     let set = setting_flags(FlagSet::new("set"), Os::here())
         .string("nickname", "", "what to call the account")
+        .bool("dry-run", false, "say what would be done to this machine, and do nothing")
         .bool("update-check", true, "tell when there is a newer version")
         .bool("auto-update", false, "install newer versions without asking")
         .bool("webclient", false, "serve a web page at port 5252 of this node that controls it")

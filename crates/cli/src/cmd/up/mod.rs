@@ -25,6 +25,7 @@ pub(crate) use self::flags::{
 use self::plan::{Plan, Situation};
 pub(crate) use self::plan::{Risk, argument, ssh_risk};
 pub(crate) use self::prefs::{NO_SNAT_AT_EXIT, netfilter_mode, routes, set_exit_node};
+use crate::cmd::trial;
 use crate::command::{Context, Env, Error};
 use crate::daemon::os_error;
 use crate::text::quoted_list;
@@ -87,11 +88,36 @@ async fn run_as(context: &mut Context<'_>, parsed: &Parsed, verb: &str) -> Resul
     let none = up_flags().read([""; 0]).ok();
     let given = none.as_ref().filter(|_| verb != "up").unwrap_or(parsed);
     let (plan, risks) = plan::plan(wanted, &current, &args, given, &up_flags(), &situation)?;
+    if parsed.get_bool("dry-run") == Some(true) {
+        return trial::preview(context, &edit_of(plan)).await;
+    }
     for risk in risks {
         ask(context, &risk, &args.accept_risk).await?;
     }
     carry_out(context, plan, &current, &args, &status).await?;
     health_warnings(context).await
+}
+
+/// What a plan changes.
+fn edit_of(plan: Plan) -> MaskedPrefs {
+    let mut edit = match plan {
+        Plan::Edit(edit) => return *edit,
+        Plan::TurnOn => MaskedPrefs::default(),
+        Plan::Start(wanted) => {
+            let mut edit = MaskedPrefs {
+                prefs: *wanted,
+                ..MaskedPrefs::default()
+            };
+            let all = up_flags();
+            for setting in all.iter().filter_map(|flag| setting(flag.name)) {
+                (setting.mark)(&mut edit);
+            }
+            edit
+        }
+    };
+    edit.want_running_set = true;
+    edit.prefs.want_running = true;
+    edit
 }
 
 async fn carry_out(
@@ -102,8 +128,7 @@ async fn carry_out(
     status: &Status,
 ) -> Result<(), Error> {
     if let Plan::Edit(edit) = plan {
-        context.edit_prefs(&edit, "").await?;
-        return Ok(());
+        return trial::apply(context, &edit, current, status, &args.accept_risk).await;
     }
     // The subscription comes first, or the login URL could be told to nobody.
     let bus = context.watch(WatchMask::NONE).await?;
@@ -279,7 +304,7 @@ pub(crate) async fn ask(
     Err("aborted, no changes made".into())
 }
 
-async fn read_line(context: &mut Context<'_>) -> String {
+pub(crate) async fn read_line(context: &mut Context<'_>) -> String {
     let mut line = Vec::new();
     while let Ok(byte) = context.io.stdin.read_u8().await {
         if byte == b'\n' || line.len() == 1024 {
@@ -292,16 +317,17 @@ async fn read_line(context: &mut Context<'_>) -> String {
 
 /// Whether the user sits at an SSH connection that comes from a Tailscale address.
 pub(crate) fn ssh_over_tailscale(env: &Env) -> bool {
+    ssh_client(env).is_some_and(addr::is_tailscale_ip)
+}
+
+/// From where the user's SSH connection comes, if there is one.
+pub(crate) fn ssh_client(env: &Env) -> Option<IpAddr> {
     let client = if env.var("SUDO_USER").is_empty() {
         env.var("SSH_CLIENT").to_owned()
     } else {
         login_shell_variable("SSH_CLIENT").unwrap_or_default()
     };
-    let ip = client
-        .split(' ')
-        .next()
-        .and_then(|ip| ip.parse::<IpAddr>().ok());
-    ip.is_some_and(addr::is_tailscale_ip)
+    client.split(' ').next()?.parse().ok()
 }
 
 /// A variable of the session's first process: sudo hides the user's own.

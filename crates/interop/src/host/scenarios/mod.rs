@@ -2,6 +2,7 @@
 
 use super::{Scenario, Verdict};
 
+mod a_change_that_would_cut_ssh_is_undone_unless_confirmed;
 mod a_flushed_firewall_is_mended;
 mod a_flushed_routing_table_is_mended;
 mod a_local_network_that_goes_away_hands_over_to_a_peer;
@@ -39,6 +40,7 @@ mod resolv_conf_is_back_after_the_daemon_stops;
 mod systemd_resolved_is_told_again_after_its_restart;
 mod systemd_resolved_shares_names_out;
 mod the_local_network_wins_over_a_peers_route;
+mod what_a_change_would_do_is_told_before;
 mod whoever_writes_resolv_conf_last_is_who_is_asked;
 
 macro_rules! scenarios {
@@ -85,6 +87,8 @@ scenarios![
     nothing_leaves_beside_the_exit_node,
     nothing_leaves_while_the_exit_node_is_dead,
     an_exit_node_leaves_the_local_network_if_told,
+    what_a_change_would_do_is_told_before,
+    a_change_that_would_cut_ssh_is_undone_unless_confirmed,
     containers_still_reach_the_internet,
     a_second_daemon_does_not_harm_the_first,
 ];

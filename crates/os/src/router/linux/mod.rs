@@ -18,7 +18,7 @@ pub use egress::{Marked, mark};
 use std::io;
 use std::net::IpAddr;
 
-use host::{Applied, BoxFuture, RouterConfig};
+use host::{Applied, BoxFuture, Difference, RouterConfig};
 use ipnet::IpNet;
 use rustix::io::Errno;
 
@@ -74,6 +74,19 @@ impl LinuxRouter {
 }
 
 impl host::Router for LinuxRouter {
+    fn differences(&mut self, config: &RouterConfig) -> Result<Vec<Difference>, String> {
+        let config = self.knobs.turn(config);
+        let found = Netlink::open(Protocol::Route).and_then(|mut netlink| {
+            let have = read(&mut netlink, &self.device)?;
+            let routing = plan(&have, &Want::from_config(&config));
+            let mut all: Vec<Difference> = routing.iter().map(Step::difference).collect();
+            let around = around(&self.device, &config, &have);
+            all.extend(firewall::differences(&config.firewall, around)?);
+            Ok(all)
+        });
+        found.map_err(|error| format!("read the kernel's routing: {error}"))
+    }
+
     fn apply(&mut self, config: &RouterConfig) -> Applied {
         let config = self.knobs.turn(config);
         let applied = self.reconcile(&config);

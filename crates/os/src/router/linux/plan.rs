@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use host::{Lan, RouterConfig};
+use host::{Difference, Lan, RouterConfig};
 use ipnet::IpNet;
 use packet::addr::{CGNAT, is_tailscale_ip};
 
@@ -286,6 +286,28 @@ impl Step {
             Self::RemoveRoute(route) => route.remove(),
             Self::AddRule(rule) => rule.add(),
             Self::RemoveRule(rule) => rule.remove(),
+        }
+    }
+}
+
+impl Step {
+    /// The step as something that is not as it should be.
+    pub(super) fn difference(&self) -> Difference {
+        let about = match self {
+            Self::AddAddress(address) | Self::RemoveAddress(address) => Some(address.net),
+            Self::AddRoute(route) | Self::RemoveRoute(route) => Some(route.to),
+            Self::LinkUp(_) | Self::AddRule(_) | Self::RemoveRule(_) => None,
+        };
+        let step = match self {
+            Self::AddRoute(route) if route.link.is_none() => {
+                format!("keep {} out of the tunnel", route.to)
+            }
+            step => step.to_string(),
+        };
+        Difference {
+            part: "routing",
+            step,
+            about,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::env;
 use std::io;
 use std::path::Path;
 
-use host::{FirewallConfig, FirewallKind, NetfilterMode};
+use host::{Difference, FirewallConfig, FirewallKind, NetfilterMode};
 use ipnet::IpNet;
 use rustix::io::Errno;
 
@@ -42,6 +42,38 @@ pub(super) fn reconcile(config: &FirewallConfig, around: Around<'_>) -> Vec<Stri
         failures.extend(honour_marks().err());
     }
     failures
+}
+
+/// What of the firewall is not as wished.
+pub(super) fn differences(
+    config: &FirewallConfig,
+    around: Around<'_>,
+) -> io::Result<Vec<Difference>> {
+    let mut found = Vec::new();
+    for family in Family::IP {
+        let wish = wish_for(config, around, family);
+        let have = match open().and_then(|mut netlink| read(&mut netlink, family)) {
+            Err(error) if wish == Wish::default() && is_missing(&error) => continue,
+            have => have?,
+        };
+        if !plan(&have, &wish, family, dialect(config)).is_empty() {
+            let name = if family == Family::Ip6 {
+                "IPv6"
+            } else {
+                "IPv4"
+            };
+            let step = match wish == Wish::default() {
+                true => format!("remove our {name} rules"),
+                false => format!("set our {name} rules ({:?})", config.mode),
+            };
+            found.push(Difference {
+                part: "firewall",
+                step,
+                about: None,
+            });
+        }
+    }
+    Ok(found)
 }
 
 /// Whether something of the firewall is not as wished.
