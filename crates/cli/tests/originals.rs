@@ -769,7 +769,10 @@ fn help_lists_the_same_commands_and_flags() {
 /// Without what only we have: a flag with its default, and a command.
 fn without_additions(mut outline: Vec<String>) -> Vec<String> {
     if let Some(at) = outline.iter().position(|line| line.contains("--dry-run")) {
-        outline.drain(at..at + 2);
+        outline.remove(at);
+        if outline.get(at).is_some_and(|line| line == "false)") {
+            outline.remove(at);
+        }
     }
     outline.retain(|line| line.split_ascii_whitespace().next() != Some("system"));
     outline

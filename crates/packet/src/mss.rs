@@ -11,7 +11,7 @@ const TCP_HEADER: usize = 20;
 const V4_HEADER: usize = 20;
 const V6_HEADER: usize = 40;
 
-/// Lowers the longest segment that an opening of a TCP connection tells, so that packets are no longer than `mtu`. With `mend` the checksum,
+/// Lowers the longest segment that an opening of a TCP connection tells, so that packets have at most `mtu` bytes. With `mend` the checksum,
 /// which was right, is right again; without it the packet's sender has left it to be completed. Says whether anything has changed.
 pub fn clamp(packet: &mut [u8], mtu: usize, mend: bool) -> bool {
     let Some((at, told)) = find(packet) else {
