@@ -38,12 +38,13 @@ pub(crate) fn bench(args: &[String]) -> ExitCode {
     let (task, rest) = match args.split_first() {
         Some((first, rest)) if first == "net" => ("bench", rest),
         Some((first, rest)) if first == "flood" => ("flood", rest),
+        Some((first, rest)) if first == "dns" => ("dns", rest),
         Some((first, rest)) if first == "soak" => ("soak", rest),
         Some((first, rest)) if first == "goals" => ("goals", rest),
         Some((first, rest)) if first == "model" => ("model", rest),
         _ => {
             eprintln!(
-                "usage: cargo xtask bench net|goals|flood|soak|model|micro|tax [--help | options]"
+                "usage: cargo xtask bench net|goals|flood|dns|soak|model|micro|tax [--help | options]"
             );
             return ExitCode::from(2);
         }

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Some((task, [])) if task == "tidy" => tidy::run(&root()),
         _ => {
             eprintln!(
-                "usage: cargo xtask tidy\n       cargo xtask loom\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask host [--json | --help | options of the scenarios]\n       cargo xtask roots\n       cargo xtask bench net|goals|flood|soak|model [--help | options]\n       cargo xtask bench micro|tax"
+                "usage: cargo xtask tidy\n       cargo xtask loom\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask host [--json | --help | options of the scenarios]\n       cargo xtask roots\n       cargo xtask bench net|goals|flood|dns|soak|model [--help | options]\n       cargo xtask bench micro|tax"
             );
             ExitCode::from(2)
         }

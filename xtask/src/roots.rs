@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 /// The tree with everything but what excludes each other, which lies over it.
 const BASE: &str = "trixie";
-const PACKAGES: &str = "systemd,systemd-sysv,systemd-resolved,libnss-resolve,dbus,network-manager,libpam-systemd,polkitd,nftables,iptables,iproute2,iputils-ping";
+const PACKAGES: &str = "systemd,systemd-sysv,systemd-resolved,libnss-resolve,dbus,network-manager,libpam-systemd,polkitd,dnsmasq-base,nftables,iptables,iproute2,iputils-ping";
 const MIRROR: &str = "http://deb.debian.org/debian";
 
 /// Arguments: where the trees are to be, the packages, the mirror, the name of the base.

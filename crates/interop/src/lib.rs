@@ -37,6 +37,8 @@ enum Task {
     Flood(flood::Options),
     /// What the daemon does to a machine, and what it mends, scenario by scenario
     Host(host::Options),
+    /// Questions for names, many a second
+    Dns(host::load::Options),
     /// A long run of load, rekeys, path changes and peers that come and go
     Soak(soak::Options),
     /// All of the benchmark, and which goals are met
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Task::Recovery(options) => recovery::run(&options),
         Task::Flood(options) => flood::run(&options),
         Task::Host(options) => host::run(&options),
+        Task::Dns(options) => host::load::run(&options),
         Task::Soak(options) => soak::run(&options),
         Task::Goals(options) => goals::run(&options),
         Task::Model(options) => model::run(&options),

@@ -64,6 +64,11 @@ impl Machine {
         self.daemon.as_ref().context("no daemon was started")
     }
 
+    /// The daemon's process.
+    pub(super) fn pid(&self) -> Result<u32> {
+        Ok(self.daemon()?.pid())
+    }
+
     /// Kills the daemon: it has no time for anything.
     pub(super) fn kill(&mut self) {
         if let Some(daemon) = &mut self.daemon {

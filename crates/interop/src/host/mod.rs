@@ -6,6 +6,7 @@
 
 mod capture;
 mod exit;
+pub(crate) mod load;
 mod machine;
 mod scenarios;
 mod servers;

@@ -11,6 +11,7 @@ mod a_mebibyte_passes_whatever_the_network_carries;
 mod a_resolv_conf_that_a_container_mounted_is_back;
 mod a_resolv_conf_that_leads_nowhere_is_back_as_a_link;
 mod a_resolv_conf_that_others_overwrite_is_mended;
+mod a_resolver_of_the_machines_own_is_asked_for_others;
 mod a_second_daemon_does_not_harm_the_first;
 mod a_start_without_links_comes_up_with_them;
 mod a_subnet_router_hides_who_comes_through_it;
@@ -66,6 +67,7 @@ scenarios![
     networkmanager_goes_on_beside_us,
     openresolv_is_told_and_told_back,
     debians_resolvconf_is_told_and_told_back,
+    a_resolver_of_the_machines_own_is_asked_for_others,
     a_flushed_firewall_is_mended,
     deleted_rules_are_mended,
     a_flushed_routing_table_is_mended,
