@@ -315,6 +315,7 @@ impl Backend {
                 self.asked.router.done(failure.is_some(), at.now);
                 self.health.facts.router_failure = failure;
                 self.health.facts.router_note = joined(&applied.notes);
+                self.health.facts.forwarding_off = applied.forwarding_off;
             }
             Target::Dns => {
                 self.asked.dns.done(failure.is_some(), at.now);

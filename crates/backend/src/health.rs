@@ -52,6 +52,8 @@ pub(crate) struct Facts {
     pub(crate) filter_refused: bool,
     pub(crate) router_failure: Option<String>,
     pub(crate) router_note: Option<String>,
+    /// Others are to be routed, and the machine does not forward.
+    pub(crate) forwarding_off: bool,
     pub(crate) dns_failure: Option<String>,
     pub(crate) dns_trouble: Option<String>,
     pub(crate) dns_note: Option<String>,
@@ -256,6 +258,7 @@ fn derive(facts: &Facts, now: Instant) -> Vec<(Warnable, Option<Args>)> {
     };
     set(Warnable::Router, legacy(&facts.router_failure));
     set(Warnable::RouterNote, legacy(&facts.router_note));
+    set(Warnable::IpForwardingOff, flag(facts.forwarding_off));
     let unset = facts.dns_failure.as_ref().or(facts.dns_trouble.as_ref());
     set(Warnable::DnsSetFailed, unset.map(|error| error_args(error)));
     let unread = facts.dns_unread.as_ref();

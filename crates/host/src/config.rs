@@ -57,6 +57,8 @@ impl Masquerade {
 /// What the OS routing should look like. The default, empty value means: nothing of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouterConfig {
+    /// Whether others are routed, for which the machine must forward.
+    pub forwards: bool,
     /// Our addresses.
     pub addresses: Vec<IpNet>,
     /// Prefixes that go into the tunnel.
@@ -170,6 +172,8 @@ pub struct Applied {
     pub failures: Vec<String>,
     /// What was done otherwise than one might expect, and why.
     pub notes: Vec<String>,
+    /// Whether others are to be routed and the machine does not forward.
+    pub forwarding_off: bool,
 }
 
 /// Something of the machine that is not as it is wanted.

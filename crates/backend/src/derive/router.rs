@@ -51,6 +51,7 @@ pub(crate) fn router(
     let mut addresses = map.self_node.addresses.to_vec();
     addresses.sort_by_key(|net| net.addr().is_ipv6());
     RouterConfig {
+        forwards: !prefs.advertise_routes.is_empty(),
         addresses,
         routes: routes.into_iter().collect(),
         lan: match uses_exit_node(prefs) {

@@ -149,6 +149,7 @@ fn a_router_that_fails_is_told_and_tried_again() {
             applied: Applied {
                 failures: texts(failures),
                 notes: texts(notes),
+                ..Applied::default()
             },
         }
     };

@@ -275,6 +275,7 @@ impl LinuxDns {
         Applied {
             failures: taken_back.into_iter().chain(done.err()).collect(),
             notes: fight.into_iter().collect(),
+            ..Applied::default()
         }
     }
 

@@ -12,6 +12,7 @@ mod a_resolv_conf_that_a_container_mounted_is_back;
 mod a_resolv_conf_that_leads_nowhere_is_back_as_a_link;
 mod a_resolv_conf_that_others_overwrite_is_mended;
 mod a_resolver_of_the_machines_own_is_asked_for_others;
+mod a_router_that_does_not_forward_is_told_of;
 mod a_second_daemon_does_not_harm_the_first;
 mod a_start_without_links_comes_up_with_them;
 mod a_subnet_router_hides_who_comes_through_it;
@@ -81,6 +82,7 @@ scenarios![
     a_machine_among_carriers_addresses_stays_reachable,
     a_mebibyte_passes_whatever_the_network_carries,
     a_start_without_links_comes_up_with_them,
+    a_router_that_does_not_forward_is_told_of,
     a_subnet_router_hides_who_comes_through_it,
     a_subnet_router_shows_who_comes_through_it_if_told,
     an_exit_node_carries_both_families,

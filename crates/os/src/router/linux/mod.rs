@@ -45,6 +45,8 @@ pub struct LinuxRouter {
     knobs: Knobs,
     /// What is wanted; `None` before the first time and after the last.
     want: Option<RouterConfig>,
+    /// Whether it was told last that the machine does not forward.
+    forwarding_off: bool,
     watch: Watch,
 }
 
@@ -56,6 +58,7 @@ impl LinuxRouter {
             device: device.to_owned(),
             knobs: Knobs::from_environment(),
             want: None,
+            forwarding_off: false,
             watch: Watch::start()?,
         })
     }
@@ -89,7 +92,9 @@ impl host::Router for LinuxRouter {
 
     fn apply(&mut self, config: &RouterConfig) -> Applied {
         let config = self.knobs.turn(config);
-        let applied = self.reconcile(&config);
+        let mut applied = self.reconcile(&config);
+        self.forwarding_off = forwarding_off(&config);
+        applied.forwarding_off = self.forwarding_off;
         self.want = Some(config);
         applied
     }
@@ -100,11 +105,9 @@ impl host::Router for LinuxRouter {
             loop {
                 self.watch.changed(is_on).await;
                 // Others change much that is none of our business.
-                if self
-                    .want
-                    .as_ref()
-                    .is_none_or(|want| has_drifted(&self.device, want))
-                {
+                if self.want.as_ref().is_none_or(|want| {
+                    has_drifted(&self.device, want) || forwarding_off(want) != self.forwarding_off
+                }) {
                     return;
                 }
             }
@@ -140,6 +143,11 @@ fn reconcile(device: &str, config: &RouterConfig) -> Applied {
         failures: vec![format!("read the kernel's routing: {error}")],
         ..Applied::default()
     })
+}
+
+/// Whether others are to be routed and the kernel does not forward.
+fn forwarding_off(config: &RouterConfig) -> bool {
+    config.forwards && !crate::forwarding::problem().is_empty()
 }
 
 /// Whether the kernel has something else than is wanted. What cannot be read has not changed.
@@ -229,7 +237,7 @@ fn carry_out(netlink: &mut Netlink, steps: Vec<Step>) -> Applied {
     };
     Applied {
         failures: steps.iter().zip(outcomes).filter_map(failed).collect(),
-        notes: Vec::new(),
+        ..Applied::default()
     }
 }
 

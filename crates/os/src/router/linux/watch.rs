@@ -14,7 +14,11 @@ use crate::netlink::{Message, Protocol, Route, Rule};
 
 /// Multicast groups: links, and addresses, routes and rules of both families. That of IPv6 rules is number 19, and has no
 /// `RTMGRP_*`.
-const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | (1 << 18);
+const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | (1 << 18) | FORWARDING_GROUPS;
+/// Switches of interfaces, forwarding among them, of both families: numbers 24 and 25.
+const FORWARDING_GROUPS: u32 = (1 << 23) | (1 << 24);
+/// What the kernel says of them, `RTM_NEWNETCONF`.
+const NEW_SWITCH: u16 = 80;
 /// `NFNLGRP_NFTABLES`.
 const FIREWALL_GROUPS: u32 = 1 << 6;
 /// Whoever removes one thing mostly removes more.
@@ -118,7 +122,7 @@ fn concerns_us(message: &Message<'_>) -> bool {
         DEL_RULE => Rule::parse(message.body)
             .is_some_and(|rule| (RULE_BASE..RULE_BASE + 100).contains(&rule.priority)),
         DEL_ROUTE => Route::parse(message.body).is_some_and(|route| route.table == TABLE),
-        NEW_ADDRESS | DEL_ADDRESS | NEW_LINK | DEL_LINK => true,
+        NEW_ADDRESS | DEL_ADDRESS | NEW_LINK | DEL_LINK | NEW_SWITCH => true,
         _ => false,
     }
 }
