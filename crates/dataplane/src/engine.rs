@@ -44,6 +44,8 @@ pub struct EngineConfig {
     pub workers: usize,
     /// Whether everything must go by relays (`TS_DEBUG_ALWAYS_USE_DERP`): then there are no UDP sockets.
     pub relay_only: bool,
+    /// Whether packets are not fitted to what the way to a peer carries (`TS_PATH_MTU=off`).
+    pub ignore_path_mtu: bool,
     /// Reaches the relays.
     pub relays: Arc<dyn Relays>,
     /// What it counts.
@@ -413,7 +415,9 @@ impl Shell {
             }
             Effect::Rebind => self.bind(),
             Effect::AskMtu { peer, to } => {
-                if let Some(mtu) = self.config.udp.path_mtu(to) {
+                if !self.config.ignore_path_mtu
+                    && let Some(mtu) = self.config.udp.path_mtu(to)
+                {
                     self.core.handle_path_mtu(peer, to, mtu);
                 }
             }

@@ -97,6 +97,7 @@ impl Joined {
             udp: Arc::new(os::udp::PlainBinder),
             port: 0,
             workers: 1,
+            ignore_path_mtu: false,
             relay_only: true,
             relays: Arc::new(RelayDialer::new(dialer.clone(), DerpDialOptions::default())),
             metrics: Arc::new(UserMetrics::default()),

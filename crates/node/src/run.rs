@@ -198,6 +198,9 @@ impl Node {
             udp: host.udp,
             port,
             workers: host.workers,
+            ignore_path_mtu: environment
+                .get("TS_PATH_MTU")
+                .is_some_and(|value| value == "off"),
             relay_only: is_set("TS_DEBUG_ALWAYS_USE_DERP"),
             relays: Arc::new(RelayDialer::new(
                 Arc::clone(&dialer),

@@ -1,2 +1,3 @@
+mod kept;
 mod net;
 mod pure;

@@ -137,6 +137,7 @@ fn start() -> Node {
         udp: Arc::new(os::udp::PlainBinder),
         port: 0,
         workers: 1,
+        ignore_path_mtu: false,
         relay_only: true,
         relays: Arc::new(relays),
         metrics: metrics.clone(),

@@ -144,6 +144,8 @@ async fn by_peer_api(brain: &BrainHandle, dial: &UserDial, ip: IpAddr) -> Option
     let asked = tokio::time::timeout(PEER_API_PATIENCE, ask_for_nothing(dial, address));
     match asked.await {
         Ok(Ok(())) => {
+            // Compat: these have the full name.
+            result.node_name = peer.name.to_string();
             result.latency_seconds = rt::now().since(start).as_secs_f64();
             result.peer_api_url = format!("http://{address}");
         }

@@ -12,6 +12,7 @@ mod a_resolv_conf_that_a_container_mounted_is_back;
 mod a_resolv_conf_that_leads_nowhere_is_back_as_a_link;
 mod a_resolv_conf_that_others_overwrite_is_mended;
 mod a_resolver_of_the_machines_own_is_asked_for_others;
+mod a_route_over_the_control_server_does_not_cut_it_off;
 mod a_router_that_does_not_forward_is_told_of;
 mod a_second_daemon_does_not_harm_the_first;
 mod a_start_without_links_comes_up_with_them;
@@ -35,10 +36,12 @@ mod nothing_is_left_after_down_and_stop;
 mod nothing_leaves_beside_the_exit_node;
 mod nothing_leaves_while_the_exit_node_is_dead;
 mod openresolv_is_told_and_told_back;
+mod our_rules_come_before_those_of_mwan3;
 mod resolv_conf_is_back_after_a_kill_by_cleanup;
 mod resolv_conf_is_back_after_a_kill_by_the_next_start;
 mod resolv_conf_is_back_after_down;
 mod resolv_conf_is_back_after_the_daemon_stops;
+mod strange_servers_harm_nobody;
 mod systemd_resolved_is_told_again_after_its_restart;
 mod systemd_resolved_shares_names_out;
 mod the_local_network_wins_over_a_peers_route;
@@ -93,6 +96,9 @@ scenarios![
     an_exit_node_leaves_the_local_network_if_told,
     what_a_change_would_do_is_told_before,
     a_change_that_would_cut_ssh_is_undone_unless_confirmed,
+    our_rules_come_before_those_of_mwan3,
+    a_route_over_the_control_server_does_not_cut_it_off,
+    strange_servers_harm_nobody,
     containers_still_reach_the_internet,
     a_second_daemon_does_not_harm_the_first,
 ];

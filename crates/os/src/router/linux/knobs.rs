@@ -4,11 +4,13 @@ use std::env;
 
 use host::{CgnatGuard, Lan, RouterConfig};
 
-/// `TS_LAN_ROUTES=yield` and `TS_CGNAT_GUARD=narrow|drop|off`.
+/// `TS_LAN_ROUTES=yield`, `TS_CGNAT_GUARD=narrow|drop|off` and `TS_SELF_HEALING=rules`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Knobs {
     lan_yields: bool,
     cgnat: Option<CgnatGuard>,
+    /// Whether nothing is mended but rules, as by the originals.
+    mends_rules_only: bool,
 }
 
 impl Knobs {
@@ -17,10 +19,11 @@ impl Knobs {
         Self::new(
             value("TS_LAN_ROUTES").as_deref(),
             value("TS_CGNAT_GUARD").as_deref(),
+            value("TS_SELF_HEALING").as_deref(),
         )
     }
 
-    fn new(lan: Option<&str>, cgnat: Option<&str>) -> Self {
+    fn new(lan: Option<&str>, cgnat: Option<&str>, healing: Option<&str>) -> Self {
         let unknown = |name: &str, value: &str, known: &str| {
             tracing::warn!("{name}={value} is not known and is ignored; known: {known}");
         };
@@ -42,7 +45,23 @@ impl Knobs {
                 None
             }
         };
-        Self { lan_yields, cgnat }
+        let mends_rules_only = match healing.unwrap_or_default() {
+            "" | "all" => false,
+            "rules" => true,
+            other => {
+                unknown("TS_SELF_HEALING", other, "all, rules");
+                false
+            }
+        };
+        Self {
+            lan_yields,
+            cgnat,
+            mends_rules_only,
+        }
+    }
+
+    pub(super) fn mends_rules_only(self) -> bool {
+        self.mends_rules_only
     }
 
     /// What is wanted, changed accordingly.
@@ -74,7 +93,7 @@ mod tests {
             routes: vec!["10.0.0.0/8".parse().unwrap()],
             ..RouterConfig::default()
         };
-        let knobs = Knobs::new(Some("yield"), Some("off"));
+        let knobs = Knobs::new(Some("yield"), Some("off"), None);
         assert_eq!(knobs.turn(&empty), empty);
         let turned = knobs.turn(&full);
         assert_eq!(
@@ -91,7 +110,7 @@ mod tests {
             (Some("?"), Some("?")),
             (Some("win"), Some("")),
         ] {
-            assert_eq!(Knobs::new(lan, cgnat).turn(&full), full);
+            assert_eq!(Knobs::new(lan, cgnat, None).turn(&full), full);
         }
     }
 }

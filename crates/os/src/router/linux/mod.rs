@@ -37,6 +37,10 @@ const BYPASS_MARK: u32 = 0x8_0000;
 const TABLE: u32 = 52;
 /// Our rules' priorities start behind this.
 const RULE_BASE: u32 = 5200;
+/// The same where mwan3 has rules of its own that come before those.
+const RULE_BASE_BEFORE_MWAN3: u32 = 1300;
+/// What says that a machine has mwan3.
+const MWAN3: &str = "/etc/config/mwan3";
 
 /// Routes through one TUN device, and the firewall around it.
 #[derive(Debug)]
@@ -106,7 +110,8 @@ impl host::Router for LinuxRouter {
                 self.watch.changed(is_on).await;
                 // Others change much that is none of our business.
                 if self.want.as_ref().is_none_or(|want| {
-                    has_drifted(&self.device, want) || forwarding_off(want) != self.forwarding_off
+                    has_drifted(&self.device, want, self.knobs)
+                        || forwarding_off(want) != self.forwarding_off
                 }) {
                     return;
                 }
@@ -151,11 +156,14 @@ fn forwarding_off(config: &RouterConfig) -> bool {
 }
 
 /// Whether the kernel has something else than is wanted. What cannot be read has not changed.
-fn has_drifted(device: &str, config: &RouterConfig) -> bool {
+fn has_drifted(device: &str, config: &RouterConfig, knobs: Knobs) -> bool {
     let have = Netlink::open(Protocol::Route).and_then(|mut netlink| read(&mut netlink, device));
     have.is_ok_and(|have| {
-        !plan(&have, &Want::from_config(config)).is_empty()
-            || firewall::has_drifted(&config.firewall, around(device, config, &have))
+        let steps = plan(&have, &Want::from_config(config));
+        if knobs.mends_rules_only() {
+            return steps.iter().any(|step| matches!(step, Step::AddRule(_)));
+        }
+        !steps.is_empty() || firewall::has_drifted(&config.firewall, around(device, config, &have))
     })
 }
 
@@ -216,6 +224,7 @@ fn read(netlink: &mut Netlink, device: &str) -> io::Result<Have> {
             .filter(|route| route.table == TABLE)
             .collect(),
         rules: netlink.rules()?,
+        has_mwan3: std::path::Path::new(MWAN3).exists(),
     })
 }
 

@@ -8,7 +8,7 @@ use host::{Difference, Lan, RouterConfig};
 use ipnet::IpNet;
 use packet::addr::{CGNAT, is_tailscale_ip};
 
-use super::{BYPASS_MARK, MARK_MASK, RULE_BASE, TABLE};
+use super::{BYPASS_MARK, MARK_MASK, RULE_BASE, RULE_BASE_BEFORE_MWAN3, TABLE};
 use crate::netlink::route::{Action, TABLE_DEFAULT, TABLE_MAIN, THROW, UNICAST, set_link_up};
 use crate::netlink::{Address, Request, Route, Rule};
 
@@ -33,6 +33,8 @@ pub(super) struct Have {
     pub(super) loopback: Vec<IpNet>,
     /// The next routers of the machine's other routes.
     pub(super) gateways: Vec<IpAddr>,
+    /// Whether the machine is set up for several ways to the internet by mwan3 (OpenWrt).
+    pub(super) has_mwan3: bool,
 }
 
 impl Have {
@@ -41,6 +43,19 @@ impl Have {
         let in_range = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if CGNAT.contains(&ip));
         let addresses = self.others.iter().map(IpNet::addr);
         addresses.chain(self.gateways.iter().copied()).any(in_range)
+    }
+
+    /// Behind which number our rules' priorities start: before those of mwan3, where it is at work, which would send away what is for the
+    /// tunnel.
+    fn rule_base(&self) -> u32 {
+        let is_mwan3s = |rule: &Rule| {
+            let marks = rule.mark.is_some_and(|(mark, _)| mark != 0);
+            !rule.v6 && marks && (2001..=2004).contains(&rule.priority)
+        };
+        match self.has_mwan3 && self.rules.iter().any(is_mwan3s) {
+            true => RULE_BASE_BEFORE_MWAN3,
+            false => RULE_BASE,
+        }
     }
 }
 
@@ -131,11 +146,11 @@ impl Want {
 ///
 /// What our own sockets send is marked, and finds its way as if we were not there, or none; all else asks our table
 /// first.
-fn rules(v6: bool) -> [Rule; 4] {
+fn rules(v6: bool, base: u32) -> [Rule; 4] {
     let bypass = Some((BYPASS_MARK, MARK_MASK));
     let rule = |offset, mark, action| Rule {
         v6,
-        priority: RULE_BASE + offset,
+        priority: base + offset,
         mark,
         action,
     };
@@ -150,8 +165,9 @@ fn rules(v6: bool) -> [Rule; 4] {
 /// Whether a rule is ours, or of an earlier version of us, or of the original's: at one of our priorities, and doing what ours
 /// does there.
 fn is_our_rule(rule: &Rule) -> bool {
-    rules(rule.v6)
+    [RULE_BASE, RULE_BASE_BEFORE_MWAN3]
         .iter()
+        .flat_map(|base| rules(rule.v6, *base))
         .any(|own| own.priority == rule.priority && own.action == rule.action)
 }
 
@@ -164,7 +180,7 @@ pub(super) fn plan(have: &Have, want: &Want) -> Vec<Step> {
     let wanted_rules: Vec<Rule> = [false, true]
         .into_iter()
         .filter(|v6| is_on && (!v6 || have.v6))
-        .flat_map(rules)
+        .flat_map(|v6| rules(v6, have.rule_base()))
         .collect();
     if let Some(link) = have.link {
         if is_on && !have.is_up {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use host::Instant;
 use rt::RateLimit;
 
-use super::{RULE_BASE, TABLE};
+use super::{RULE_BASE, RULE_BASE_BEFORE_MWAN3, TABLE};
 use crate::netlink::route::{DEL_ADDRESS, DEL_LINK, DEL_ROUTE, DEL_RULE, NEW_ADDRESS, NEW_LINK};
 use crate::netlink::socket::Subscription;
 use crate::netlink::{Message, Protocol, Route, Rule};
@@ -119,8 +119,12 @@ impl Watch {
 /// Whether something that may be ours was removed, or the networks around us changed.
 fn concerns_us(message: &Message<'_>) -> bool {
     match message.kind {
-        DEL_RULE => Rule::parse(message.body)
-            .is_some_and(|rule| (RULE_BASE..RULE_BASE + 100).contains(&rule.priority)),
+        DEL_RULE => Rule::parse(message.body).is_some_and(|rule| {
+            let bases = [RULE_BASE, RULE_BASE_BEFORE_MWAN3];
+            bases
+                .iter()
+                .any(|base| (*base..base + 100).contains(&rule.priority))
+        }),
         DEL_ROUTE => Route::parse(message.body).is_some_and(|route| route.table == TABLE),
         NEW_ADDRESS | DEL_ADDRESS | NEW_LINK | DEL_LINK | NEW_SWITCH => true,
         _ => false,
