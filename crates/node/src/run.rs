@@ -74,6 +74,8 @@ pub struct HostParts {
     pub uid_of: UidOf,
     /// What stands in the way of routing for others.
     pub forwarding_problem: ForwardingProblem,
+    /// What stands in the way of routing UDP for others as fast as could be.
+    pub udp_problem: ForwardingProblem,
 }
 
 /// Says what keeps the machine from forwarding packets, in words for people; empty if nothing does.
@@ -293,6 +295,7 @@ impl Node {
             shutdown: Arc::clone(&shutdown),
             uid_of: host.uid_of,
             forwarding_problem: host.forwarding_problem,
+            udp_problem: host.udp_problem,
             var_root,
         };
         let (stop_brain, stopped) = oneshot::channel();

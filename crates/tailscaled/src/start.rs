@@ -161,6 +161,8 @@ fn clean_up(tun: &str) -> Result<()> {
 
 /// What depends on how packets get into the tunnel.
 struct NetworkParts {
+    /// The device's name; empty without one.
+    device: String,
     tun: Option<Box<dyn Tun>>,
     egress: Option<Arc<dyn Egress>>,
     udp: Arc<dyn UdpBinder>,
@@ -177,6 +179,7 @@ fn network_parts(network: Network) -> Result<NetworkParts> {
     let links = os::links::Monitor::start(name).context("watch the network links")?;
     Ok(match network {
         Network::Userspace => NetworkParts {
+            device: String::new(),
             tun: None,
             egress: None,
             udp: Arc::new(os::udp::PlainBinder),
@@ -188,6 +191,7 @@ fn network_parts(network: Network) -> Result<NetworkParts> {
             let marked = os::router::Marked::probe();
             let router = os::router::LinuxRouter::new(device.name()).context("creating router")?;
             NetworkParts {
+                device: device.name().to_owned(),
                 egress: Some(Arc::new(marked)),
                 udp: Arc::new(os::udp::MarkedBinder(marked)),
                 links: Box::new(links),
@@ -229,6 +233,7 @@ async fn serve(
         environment: std::env::vars().collect(),
         own_proxies: own_proxies(&flags),
     };
+    let device = parts.device;
     let host = node::HostParts {
         store,
         tun: parts.tun,
@@ -241,6 +246,7 @@ async fn serve(
         hostinfo,
         uid_of: Box::new(os::process::uid_of),
         forwarding_problem: Box::new(forwarding_problem),
+        udp_problem: Box::new(move || udp_problem(&device)),
     };
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -264,6 +270,16 @@ fn forwarding_problem() -> String {
 #[cfg(not(target_os = "linux"))]
 fn forwarding_problem() -> String {
     "Whether this system forwards packets is not known.".to_owned()
+}
+
+#[cfg(target_os = "linux")]
+fn udp_problem(device: &str) -> String {
+    os::forwarding::udp_problem(device)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn udp_problem(_device: &str) -> String {
+    String::new()
 }
 
 /// A proxy setting of the environment that points at our own proxy would send our connections in a circle.

@@ -52,6 +52,7 @@ pub(crate) struct Api {
     pub(crate) shutdown: Arc<Signal>,
     pub(crate) uid_of: UidOf,
     pub(crate) forwarding_problem: ForwardingProblem,
+    pub(crate) udp_problem: ForwardingProblem,
     pub(crate) var_root: Option<PathBuf>,
 }
 
@@ -205,8 +206,13 @@ impl Api {
                 };
                 Reply::json(&BTreeMap::from([("Warning", problem)]))
             }
-            // It is about speed only, and nothing is looked at yet.
-            Request::CheckUdpGroForwarding => Reply::json(&BTreeMap::from([("Warning", "")])),
+            Request::CheckUdpGroForwarding => {
+                let problem = match self.has_tun {
+                    true => (self.udp_problem)(),
+                    false => String::new(),
+                };
+                Reply::json(&BTreeMap::from([("Warning", problem)]))
+            }
             // Compat: without a tunnel device the originals say so whatever their sockets do.
             Request::CheckSoMarkInUse => {
                 let marked = self.marks_sockets || !self.has_tun;

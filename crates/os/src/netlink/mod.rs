@@ -1,8 +1,9 @@
 //! Netlink: how Linux is told and asked about links, addresses, routes and rules.
 //!
 //! [`message`] is the pure codec, [`socket`] exchanges messages with the kernel, [`route`] has the objects, [`nft`] the
-//! firewall.
+//! firewall, [`ethtool`] what devices can do.
 
+pub mod ethtool;
 pub mod message;
 pub mod nft;
 pub mod route;

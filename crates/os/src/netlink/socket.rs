@@ -30,6 +30,8 @@ pub enum Protocol {
     Route,
     /// The firewall.
     Netfilter,
+    /// All that has no protocol of its own.
+    Generic,
 }
 
 /// A socket to the kernel, for requests and their answers. Each blocks until the kernel has done its work.
@@ -257,6 +259,7 @@ fn open(protocol: Protocol, groups: u32, flags: SocketFlags) -> io::Result<Owned
         // A protocol number of 0 cannot be written as one: it is what "none" stands for.
         Protocol::Route => None,
         Protocol::Netfilter => Some(netlink::NETFILTER),
+        Protocol::Generic => Some(netlink::GENERIC),
     };
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, number)?;
     bind(&socket, &SocketAddrNetlink::new(0, groups))?;

@@ -3,7 +3,7 @@
 use super::Verdict;
 use crate::host::machine::Machine;
 use crate::host::stage::Stage;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 const TOLD: &str = "IP forwarding is disabled";
 
@@ -14,7 +14,17 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
         Ok(status["Health"].to_string().contains(TOLD))
     };
     router.sh("sysctl -q net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0")?;
-    router.cli(&["set", "--advertise-routes=10.88.0.0/24"])?;
+    let server = format!("--login-server={}", stage.tailnet.url);
+    let said = router.cli(&[
+        "up",
+        &server,
+        "--hostname=router",
+        "--advertise-routes=10.88.0.0/24",
+    ])?;
+    ensure!(said.contains("IP forwarding is disabled"), "{said}");
+    // As every link is at first, and as few people know.
+    let slow = "UDP GRO forwarding is suboptimally configured on eth0";
+    ensure!(said.contains(slow), "{said}");
     router.until("it is told that the machine does not forward", is_told)?;
     router.sh("sysctl -q net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")?;
     let took = router.until("it is told that the machine forwards", |router| {
