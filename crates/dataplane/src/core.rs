@@ -5,6 +5,7 @@
 
 mod command;
 mod direct;
+mod fit;
 mod guard;
 mod hostside;
 mod inbound;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use derp::Region;
 use host::{Avoid, Instant, Wall};
 use keys::{DiscoPrivate, DiscoPublic, NodePrivate, NodePublic};
-use magicsock::{LinkId, Magicsock, Output, PingId};
+use magicsock::{LinkId, Magicsock, Output, PingId, PongReceived, Via};
 use metrics::UserMetrics;
 use packet::PeerId;
 use rand_core::CryptoRng;
@@ -76,6 +77,8 @@ pub(crate) enum Effect {
     Avoid(Avoid),
     /// Bind new sockets.
     Rebind,
+    /// Let routers cut datagrams that are too long for them.
+    AllowFragments,
     /// Find out what the way to a peer's address carries.
     AskMtu { peer: PeerId, to: SocketAddr },
     /// Tell the brain.
@@ -103,6 +106,8 @@ pub(crate) struct Core {
     /// What the workers see; the peers are there only.
     shared: Arc<Shared>,
     self_addresses: Vec<IpAddr>,
+    /// Whether packets are fitted to what the ways to peers carry.
+    pub(crate) fits_packets: bool,
     guard: Guard,
     tunnels: BTreeMap<PeerId, Tunnel>,
     timers: BTreeSet<(Instant, PeerId)>,
@@ -151,6 +156,7 @@ impl Core {
             indices: IndexTable::new(),
             shared,
             self_addresses: Vec::new(),
+            fits_packets: true,
             guard: Guard::default(),
             tunnels: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -273,7 +279,15 @@ impl Core {
                 Output::Report(report) => self.take_report(*report),
                 Output::PeerRestarted(id) => self.reset_tunnel(id),
                 Output::PingDone { id, result } => {
-                    if !self.probe_done(id, result.is_ok()) {
+                    let by = match &result {
+                        Ok(PongReceived {
+                            via: Via::Direct(by),
+                            ..
+                        }) => Some(*by),
+                        _ => None,
+                    };
+                    let is_measured = by.is_some_and(|by| self.note_measured(id, by));
+                    if !is_measured && !self.probe_done(id, result.is_ok()) {
                         self.pings.disco_done(id, result);
                     }
                 }

@@ -87,6 +87,7 @@ impl Engine {
         let mailbox = Arc::new(Mailbox::default());
         let (hub, dialer, incoming) = FlowHub::new(waker(&mailbox));
         let mut core = Core::new(config.metrics.clone(), hub, Box::new(OsRng), clocks());
+        core.fits_packets = !config.ignore_path_mtu;
         let tun = config.tun.take();
         if let Some(tun) = &tun {
             core.use_tun(tun.mtu());
@@ -414,6 +415,7 @@ impl Shell {
                 }
             }
             Effect::Rebind => self.bind(),
+            Effect::AllowFragments => self.sockets.allow_fragments(),
             Effect::AskMtu { peer, to } => {
                 if !self.config.ignore_path_mtu
                     && let Some(mtu) = self.config.udp.path_mtu(to)

@@ -217,6 +217,7 @@ pub(crate) struct Sockets {
     count: usize,
     receiver: Box<MakeReceiver>,
     avoid: Avoid,
+    fragments: bool,
     v4: Vec<Bound>,
     v6: Vec<Bound>,
 }
@@ -235,6 +236,7 @@ impl Sockets {
             count,
             receiver,
             avoid: Avoid::default(),
+            fragments: false,
             v4: Vec::new(),
             v6: Vec::new(),
         }
@@ -288,6 +290,9 @@ impl Sockets {
     fn start(&self, group: Vec<Arc<dyn UdpSocket>>) -> io::Result<Vec<Bound>> {
         let start = |(number, udp): (usize, Arc<dyn UdpSocket>)| {
             udp.avoid(self.avoid);
+            if self.fragments {
+                udp.allow_fragments();
+            }
             Bound::start(number, udp, &*self.receiver)
         };
         group.into_iter().enumerate().map(start).collect()
@@ -298,6 +303,14 @@ impl Sockets {
         self.avoid = avoid;
         for bound in self.v4.iter().chain(&self.v6) {
             bound.udp.avoid(avoid);
+        }
+    }
+
+    /// From now on routers may cut what is too long for them.
+    pub(crate) fn allow_fragments(&mut self) {
+        self.fragments = true;
+        for bound in self.v4.iter().chain(&self.v6) {
+            bound.udp.allow_fragments();
         }
     }
 

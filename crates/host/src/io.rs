@@ -222,6 +222,8 @@ pub trait UdpSocket: Send + Sync {
     fn avoid(&self, avoid: Avoid) {
         let _ = avoid;
     }
+    /// Lets routers on the way cut datagrams that are too long for them, as far as the machine can ask for that.
+    fn allow_fragments(&self) {}
     /// Wakes a blocked `recv`.
     fn waker(&self) -> Waker;
 }

@@ -3,24 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use host::Instant;
-use magicsock::Route;
+use magicsock::{PingId, PingScope, Route};
 use packet::PeerId;
-use wireguard::sealed_len;
 
+use super::fit::{Ask, Fit};
 use super::{Core, Effect};
 use crate::mailbox::{Accepted, Decrypted, Poke};
 use crate::shared::{Lent, Way};
-
-/// How often it is looked at what a way carries, while it is used.
-const ASK_MTU_EVERY: Duration = Duration::from_secs(1);
-const UDP_HEADER: usize = 8;
-const V4_HEADER: usize = 20;
-const V6_HEADER: usize = 40;
-/// Nobody carries less (RFC 791: 576 bytes, with room for the headers around); who says so is not believed.
-const LEAST_MTU: usize = 496;
 
 impl Core {
     /// A worker has noticed something.
@@ -87,37 +78,94 @@ impl Core {
         self.review_mtu(peer, way);
     }
 
-    /// What the way carries is looked at again and again while it is used: routers tell when they must, and the kernel forgets.
+    /// What the way carries is looked at again and again while it is used.
     fn review_mtu(&mut self, peer: PeerId, way: Option<Way>) {
         let now = self.clocks.now;
+        let mtu = self.mtu;
         let Some(tunnel) = self.tunnels.get_mut(&peer) else {
             return;
         };
         let Some(Way::Direct(to)) = way else {
-            tunnel.mtu_asked = None;
             // A relay takes all.
+            tunnel.fit = None;
             return tunnel.cell.inner_mtu.store(0, Ordering::Relaxed);
         };
-        let known = tunnel.mtu_asked.filter(|(asked, _)| *asked == to);
-        if known.is_none_or(|(_, at)| now.since(at) >= ASK_MTU_EVERY) {
-            tunnel.mtu_asked = Some((to, now));
-            self.effects.push(Effect::AskMtu { peer, to });
+        let fit = tunnel.fit.take_if(|fit| fit.is_for(to));
+        let mut fit = fit.unwrap_or_else(|| Fit::new(to, mtu, now));
+        let ask = fit.poll(now);
+        tunnel.fit = Some(fit);
+        match ask {
+            Some(Ask::Kernel) => self.effects.push(Effect::AskMtu { peer, to }),
+            Some(Ask::Ping(size)) if self.fits_packets => {
+                let id = self.next_ping_id();
+                if let Some(fit) = self
+                    .tunnels
+                    .get_mut(&peer)
+                    .and_then(|tunnel| tunnel.fit.as_mut())
+                {
+                    fit.sent(id, now);
+                }
+                let scope = PingScope::Paths;
+                self.magic.ping(id, peer, scope, size, now, &mut *self.rng);
+            }
+            Some(Ask::Ping(_)) | None => {}
+        }
+        self.show_limit(peer);
+        self.rearm(peer);
+    }
+
+    /// Goes on with the search for what a way carries.
+    pub(super) fn fit_if_due(&mut self, peer: PeerId) {
+        let now = self.clocks.now;
+        let fit = self
+            .tunnels
+            .get(&peer)
+            .and_then(|tunnel| tunnel.fit.as_ref());
+        let due = fit.filter(|fit| fit.next_timeout().is_some_and(|at| at <= now));
+        if let Some(way) = due.map(|fit| Way::Direct(fit.to())) {
+            self.review_mtu(peer, Some(way));
         }
     }
 
-    /// What the way to a peer's address carries.
+    /// What the kernel says that the way to a peer's address carries.
     pub(crate) fn handle_path_mtu(&mut self, peer: PeerId, to: SocketAddr, mtu: usize) {
+        let fit = self
+            .tunnels
+            .get_mut(&peer)
+            .and_then(|tunnel| tunnel.fit.as_mut());
+        if let Some(fit) = fit.filter(|fit| fit.is_for(to)) {
+            fit.heard(mtu);
+            self.show_limit(peer);
+        }
+    }
+
+    /// A ping has come back; says whether it was one of those that measure.
+    pub(super) fn note_measured(&mut self, id: PingId, by: SocketAddr) -> bool {
+        let now = self.clocks.now;
+        let measured = self.tunnels.iter_mut().find_map(|(peer, tunnel)| {
+            let fit = tunnel.fit.as_mut()?;
+            fit.answered(id, by, now).then(|| (*peer, fit.is_hole()))
+        });
+        let Some((peer, is_hole)) = measured else {
+            return false;
+        };
+        if is_hole {
+            // What cannot be told to its sender must be cut on its way.
+            self.effects.push(Effect::AllowFragments);
+        }
+        self.show_limit(peer);
+        self.rearm(peer);
+        true
+    }
+
+    fn show_limit(&self, peer: PeerId) {
         let Some(tunnel) = self.tunnels.get(&peer) else {
             return;
         };
-        if tunnel.mtu_asked.is_none_or(|(asked, _)| asked != to) {
-            return;
-        }
-        let inner = inner_mtu(mtu, to.is_ipv6());
-        let limit = if inner >= self.mtu { 0 } else { inner };
+        let limit = tunnel.fit.as_ref().map_or(0, Fit::limit);
         if tunnel.cell.inner_mtu.swap(limit, Ordering::Relaxed) != limit {
             tracing::debug!(
-                "packets to peer {} may have {inner} bytes: {to} takes {mtu}",
+                "packets to peer {} may have {limit} bytes (0 is all)",
                 peer.0
             );
         }
@@ -206,13 +254,6 @@ impl Core {
             self.shared.outdate();
         }
     }
-}
-
-/// The longest packet in a tunnel whose datagrams may be so long, headers included.
-fn inner_mtu(outer: usize, v6: bool) -> usize {
-    let around = UDP_HEADER + if v6 { V6_HEADER } else { V4_HEADER } + sealed_len(0);
-    // Packets are sealed in steps of sixteen bytes.
-    (outer.saturating_sub(around) & !15).max(LEAST_MTU)
 }
 
 /// A way that workers can use. While a path is being tried, everything goes twice, and that the engine does.

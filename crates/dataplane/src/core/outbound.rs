@@ -238,6 +238,7 @@ impl Core {
             }
         }
         self.probe_if_due(peer);
+        self.fit_if_due(peer);
         self.rearm(peer);
         self.show_tunnel(peer);
     }
@@ -268,7 +269,7 @@ impl Core {
         tsmp::Message::DiscoKey(self.magic.disco_key()).packet(from, to)
     }
 
-    fn rearm(&mut self, peer: PeerId) {
+    pub(super) fn rearm(&mut self, peer: PeerId) {
         let Some(tunnel) = self.tunnels.get_mut(&peer) else {
             return;
         };

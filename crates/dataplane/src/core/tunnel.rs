@@ -1,7 +1,6 @@
 //! The tunnel to one peer: its WireGuard state and what waits for it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use host::Instant;
@@ -9,6 +8,7 @@ use keys::NodePublic;
 use packet::PeerId;
 use wireguard::{Identity, Peer};
 
+use super::fit::Fit;
 use crate::shared::PeerCell;
 
 /// Bytes that may wait for a handshake, per peer. A TCP opening and a few pings are far below it.
@@ -31,8 +31,8 @@ pub(crate) struct Tunnel {
     pub(crate) knocking: Option<Knocking>,
     /// How often the handshake was started afresh since there was a session.
     pub(crate) restarts: u8,
-    /// For which address, and when, it was asked what the way there carries.
-    pub(crate) mtu_asked: Option<(SocketAddr, Instant)>,
+    /// What the way carries that is used.
+    pub(crate) fit: Option<Fit>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,14 +53,16 @@ impl Tunnel {
             timer: None,
             knocking: None,
             restarts: 0,
-            mtu_asked: None,
+            fit: None,
         })
     }
 
     /// When something is to be done for it.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let probe = self.knocking.map(|knocking| knocking.probe_at);
-        self.peer.next_timeout().into_iter().chain(probe).min()
+        let fit = self.fit.as_ref().and_then(Fit::next_timeout);
+        let peer = self.peer.next_timeout();
+        peer.into_iter().chain(probe).chain(fit).min()
     }
 
     /// Lets a packet wait. Says how many older ones had to go for it.

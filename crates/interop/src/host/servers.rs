@@ -64,7 +64,7 @@ pub(super) fn ask(space: &Netns, at: SocketAddr, request: &str) -> Result<String
 pub(super) const MEBIBYTE: usize = 1 << 20;
 /// Of a datagram: more than a tunnel carries where the network around it carries little, and less than it does everywhere else.
 const DATAGRAM: usize = 1200;
-const TRIES: usize = 10;
+const TRIES: usize = 30;
 
 /// Counts what comes by TCP, and echoes what comes by UDP, on the same port.
 pub(super) fn sink(space: &Netns, at: IpAddr) -> Result<SocketAddr> {
@@ -95,7 +95,12 @@ pub(super) fn sink(space: &Netns, at: IpAddr) -> Result<SocketAddr> {
 
 /// Sends a mebibyte to a [`sink`] by TCP.
 pub(super) fn pour(space: &Netns, to: SocketAddr) -> Result<()> {
-    let patience = Duration::from_secs(10);
+    pour_within(space, to, 10)
+}
+
+/// The same with so many seconds for each step.
+pub(super) fn pour_within(space: &Netns, to: SocketAddr, seconds: u64) -> Result<()> {
+    let patience = Duration::from_secs(seconds);
     let counted = space.run(|| -> Result<String> {
         let mut stream = TcpStream::connect_timeout(&to, patience)?;
         stream.set_read_timeout(Some(patience))?;

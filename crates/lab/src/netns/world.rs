@@ -24,6 +24,9 @@ const PREFIX_LEN: u8 = 24;
 const UDP: u8 = 17;
 /// The router's table for what `cut_udp` forbids.
 const CUT: &str = "cut";
+const HUSH: &str = "hush";
+/// The protocol number of ICMP.
+const ICMP: u8 = 1;
 const CONNECT_TRIES: usize = 50;
 const CONNECT_PATIENCE: Duration = Duration::from_millis(200);
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
@@ -230,6 +233,22 @@ impl Site {
         let router = self.router.as_ref();
         let router = router.context("a site without a router has no way to it")?;
         wire::set_mtu(router, WAN, mtu)
+    }
+
+    /// Has the router say nothing about packets that it cannot pass on.
+    pub fn hush(&self) -> Result<()> {
+        let router = self.router.as_ref();
+        let router = router.context("a site without a router has nobody to hush")?;
+        let chain = Chain {
+            family: Family::Ip,
+            table: HUSH,
+            name: "out",
+        };
+        let mut batch = Batch::default();
+        batch.add_table(Family::Ip, HUSH);
+        batch.add_base_chain(chain, ChainKind::Filter, Hook::Output, 0);
+        batch.add_rule(chain, &[Step::Protocol(ICMP), Step::Drop]);
+        router.netlink(Protocol::Netfilter, |netlink| batch.commit(netlink))
     }
 
     /// Has the router drop all UDP (`true`), or none more than its NAT does.

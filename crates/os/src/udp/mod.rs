@@ -265,6 +265,13 @@ impl UdpSocket for PlainSocket {
         self.trains.avoid(&self.socket, avoid);
     }
 
+    #[cfg(target_os = "linux")]
+    fn allow_fragments(&self) {
+        use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
+        // An IPv6 socket has no such thing: only senders cut.
+        let _ = set_ip_mtu_discover(&self.socket, Ipv4PathMtuDiscovery::DONT);
+    }
+
     fn waker(&self) -> Waker {
         let wake = Arc::clone(&self.wake);
         Waker::new(move || {

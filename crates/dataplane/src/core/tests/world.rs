@@ -420,6 +420,7 @@ impl World {
             | Effect::CheckLinks { .. }
             | Effect::Avoid(_)
             | Effect::Rebind => {}
+            Effect::AllowFragments => {}
             Effect::AskMtu { peer, to } => {
                 let mtu = self.path_mtu;
                 self.nodes[node].core.handle_path_mtu(peer, to, mtu);

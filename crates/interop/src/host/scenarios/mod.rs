@@ -8,6 +8,7 @@ mod a_flushed_routing_table_is_mended;
 mod a_local_network_that_goes_away_hands_over_to_a_peer;
 mod a_machine_among_carriers_addresses_stays_reachable;
 mod a_mebibyte_passes_whatever_the_network_carries;
+mod a_mebibyte_passes_where_routers_keep_silent;
 mod a_resolv_conf_that_a_container_mounted_is_back;
 mod a_resolv_conf_that_leads_nowhere_is_back_as_a_link;
 mod a_resolv_conf_that_others_overwrite_is_mended;
@@ -84,6 +85,7 @@ scenarios![
     a_local_network_that_goes_away_hands_over_to_a_peer,
     a_machine_among_carriers_addresses_stays_reachable,
     a_mebibyte_passes_whatever_the_network_carries,
+    a_mebibyte_passes_where_routers_keep_silent,
     a_start_without_links_comes_up_with_them,
     a_router_that_does_not_forward_is_told_of,
     a_subnet_router_hides_who_comes_through_it,
