@@ -169,9 +169,13 @@ impl MagicDns {
         if refused.is_none_or(|refused| is_refused(&query.name, refused)) {
             return Some(query.answer_nothing(Rcode::REFUSED, None));
         }
+        let zones = self.zones(&snapshot);
+        // The machine's own resolver would ask us.
+        if zones.own(&query.name).is_some() {
+            return Some(query.answer_nothing(Rcode::NX_DOMAIN, None));
+        }
         let servers = backend::dns_for_others(&snapshot.system_dns);
-        let servers =
-            servers.unwrap_or_else(|| self.zones(&snapshot).servers(&query.name).to_vec());
+        let servers = servers.unwrap_or_else(|| zones.servers(&query.name).to_vec());
         let _one = self.asked.try_acquire().ok()?;
         Some(self.ask(&query, &servers, Transport::Tcp).await)
     }
