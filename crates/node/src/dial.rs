@@ -31,6 +31,13 @@ impl Stream for transport::Stream {
     }
 }
 
+/// A connection within the daemon.
+impl Stream for tokio::io::DuplexStream {
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
 /// A datagram flow to one remote address.
 pub trait DatagramFlow: Send + Sync {
     /// Sends one datagram.

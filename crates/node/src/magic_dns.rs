@@ -13,11 +13,12 @@ use dns::{
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use host::BoxFuture;
 use netmap::NetMap;
 use packet::addr::is_service_ip;
 use rand_core::Rng as _;
 use rt::{OsRng, Task};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::Dial;
@@ -57,13 +58,17 @@ struct CachedZones {
 
 impl MagicDns {
     pub(crate) fn new(brain: BrainHandle, dial: UserDial) -> Arc<Self> {
-        Arc::new(Self {
+        let own = Arc::clone(&dial.magic_dns);
+        let magic_dns = Arc::new(Self {
             brain,
             dial,
             zones: Mutex::default(),
             asked: Semaphore::new(MAX_ASKED),
             http: HttpServers::default(),
-        })
+        });
+        // There is one in each node.
+        let _ = own.set(Arc::downgrade(&magic_dns));
+        magic_dns
     }
 
     /// Serves a flow if it is for us; else gives it back.
@@ -110,9 +115,26 @@ impl MagicDns {
     }
 
     async fn tcp(self: Arc<Self>, caller: IncomingTcp) {
-        let Ok(stream) = caller.accept().await else {
-            return;
-        };
+        if let Ok(stream) = caller.accept().await {
+            self.serve(stream).await;
+        }
+    }
+
+    /// Answers what comes on a connection within the daemon, for whoever dials us.
+    pub(crate) fn serve_dialled(self: Arc<Self>, stream: DuplexStream) -> BoxFuture<'static, ()> {
+        Box::pin(self.serve(stream))
+    }
+
+    /// The answer to a datagram within the daemon, for whoever dials us.
+    pub(crate) fn answer_dialled(
+        self: Arc<Self>,
+        message: Vec<u8>,
+    ) -> BoxFuture<'static, Option<Vec<u8>>> {
+        Box::pin(async move { self.answer(message, Transport::Udp).await })
+    }
+
+    /// Answers what comes on a connection until it ends, or is quiet for too long.
+    async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let (mut from, mut to) = tokio::io::split(stream);
         let (answers, mut answered) = mpsc::channel::<Vec<u8>>(TCP_ANSWERS);
         let writer = Task::spawn("dns answers", async move {
@@ -325,10 +347,7 @@ fn is_refused(name: &Name, refused: &[String]) -> bool {
 }
 
 /// A message behind its length (RFC 1035, 4.2.2).
-async fn read_framed(
-    from: &mut (impl tokio::io::AsyncRead + Unpin),
-    max: usize,
-) -> io::Result<Vec<u8>> {
+async fn read_framed(from: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Vec<u8>> {
     let len = usize::from(from.read_u16().await?);
     if len > max {
         return Err(io::Error::new(
@@ -341,10 +360,7 @@ async fn read_framed(
     Ok(message)
 }
 
-async fn write_framed(
-    to: &mut (impl tokio::io::AsyncWrite + Unpin),
-    message: &[u8],
-) -> io::Result<()> {
+async fn write_framed(to: &mut (impl AsyncWrite + Unpin), message: &[u8]) -> io::Result<()> {
     let len = u16::try_from(message.len())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a DNS message is too long"))?;
     let mut framed = len.to_be_bytes().to_vec();

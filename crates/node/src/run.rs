@@ -222,6 +222,7 @@ impl Node {
             // With a device the kernel knows the ways into the tunnel.
             flows: (!has_tun).then(|| engine.dialer().clone()),
             system: Arc::clone(&dialer),
+            magic_dns: Arc::default(),
         };
         let pings = Means {
             brain: brain.clone(),

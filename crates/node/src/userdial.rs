@@ -2,17 +2,23 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use host::BoxFuture;
 use ipn::State;
 use packet::addr;
+use rt::Task;
+use tokio::sync::{Mutex, mpsc};
 use transport::Dialer;
 
 use crate::brain::BrainHandle;
+use crate::magic_dns::MagicDns;
 use crate::{DatagramFlow, Dial, Stream};
 
+/// Bytes of a connection to MagicDNS that may wait, and answers to datagrams.
+const DNS_BUFFER: usize = 16 << 10;
+const DNS_ANSWERS: usize = 64;
 /// How long a connection waits for a node that is coming up.
 const COMING_UP: Duration = Duration::from_secs(4);
 
@@ -23,6 +29,8 @@ pub(crate) struct UserDial {
     /// Flows through the tunnel of our own; `None` where the kernel knows the way.
     pub(crate) flows: Option<dataplane::Dialer>,
     pub(crate) system: Arc<Dialer>,
+    /// MagicDNS, which without a device only our own connections reach.
+    pub(crate) magic_dns: Arc<OnceLock<Weak<MagicDns>>>,
 }
 
 /// Where a name or address leads.
@@ -30,6 +38,8 @@ pub(crate) struct UserDial {
 pub(crate) enum Way {
     /// Into the tunnel.
     Tunnel(SocketAddr),
+    /// To our own MagicDNS.
+    MagicDns(SocketAddr),
     /// Out of the machine by its own routes; never empty.
     System(Vec<SocketAddr>),
 }
@@ -42,6 +52,9 @@ impl UserDial {
     pub(crate) async fn way(&self, host: &str, port: u16) -> io::Result<Way> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(ip) = bare.split('%').next().unwrap_or_default().parse::<IpAddr>() {
+            if self.flows.is_some() && addr::is_service_ip(ip) && port == dns::PORT {
+                return Ok(Way::MagicDns((ip, port).into()));
+            }
             if addr::is_tailscale_ip(ip) {
                 self.wait_until_running().await?;
                 return match self.way_to(&[ip], port) {
@@ -49,7 +62,7 @@ impl UserDial {
                         io::ErrorKind::HostUnreachable,
                         format!("no node of the tailnet has or routes {ip}"),
                     )),
-                    tunnel @ Way::Tunnel(_) => Ok(tunnel),
+                    other => Ok(other),
                 };
             }
             return Ok(self.way_to(&[ip], port));
@@ -129,8 +142,19 @@ impl UserDial {
                 Some(flows) => Ok(Box::new(flows.tcp(target).await?)),
                 None => Ok(Box::new(tokio::net::TcpStream::connect(target).await?)),
             },
+            Way::MagicDns(_) => {
+                let (client, server) = tokio::io::duplex(DNS_BUFFER);
+                let serve = self.magic_dns()?.serve_dialled(server);
+                Task::spawn("dns by a proxy", serve).detach();
+                Ok(Box::new(client))
+            }
             Way::System(targets) => Ok(Box::new(self.system.race(&targets).await?)),
         }
+    }
+
+    fn magic_dns(&self) -> io::Result<Arc<MagicDns>> {
+        let magic_dns = self.magic_dns.get().and_then(Weak::upgrade);
+        magic_dns.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     async fn open_udp(&self, host: &str, port: u16) -> io::Result<Box<dyn DatagramFlow>> {
@@ -139,6 +163,7 @@ impl UserDial {
                 Some(flows) => Ok(Box::new(TunnelFlow(flows.udp(target).await?))),
                 None => system_flow(target).await,
             },
+            Way::MagicDns(local) => Ok(Box::new(DnsFlow::new(self.magic_dns()?, local))),
             Way::System(targets) => {
                 let target = *targets.first().ok_or(io::ErrorKind::NotFound)?;
                 system_flow(target).await
@@ -169,6 +194,62 @@ impl Dial for UserDial {
         port: u16,
     ) -> BoxFuture<'a, io::Result<Box<dyn DatagramFlow>>> {
         Box::pin(self.open_udp(host, port))
+    }
+}
+
+/// Questions for our own MagicDNS, and its answers.
+struct DnsFlow {
+    magic_dns: Arc<MagicDns>,
+    local: SocketAddr,
+    answers: mpsc::Sender<Vec<u8>>,
+    answered: Mutex<mpsc::Receiver<Vec<u8>>>,
+}
+
+impl DnsFlow {
+    fn new(magic_dns: Arc<MagicDns>, local: SocketAddr) -> Self {
+        let (answers, answered) = mpsc::channel(DNS_ANSWERS);
+        Self {
+            magic_dns,
+            local,
+            answers,
+            answered: Mutex::new(answered),
+        }
+    }
+
+    async fn next(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let answer = self.answered.lock().await.recv().await;
+        let answer = answer.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let len = answer.len().min(buf.len());
+        buf[..len].copy_from_slice(&answer[..len]);
+        Ok(len)
+    }
+}
+
+impl DatagramFlow for DnsFlow {
+    fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
+        let (magic_dns, answers) = (Arc::clone(&self.magic_dns), self.answers.clone());
+        let question = datagram.to_vec();
+        Box::pin(async move {
+            // Who asks more than that waits.
+            let Ok(room) = answers.reserve_owned().await else {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            };
+            let one = async move {
+                if let Some(answer) = magic_dns.answer_dialled(question).await {
+                    room.send(answer);
+                }
+            };
+            Task::spawn("dns by a proxy", one).detach();
+            Ok(())
+        })
+    }
+
+    fn recv<'a>(&'a self, buf: &'a mut [u8]) -> BoxFuture<'a, io::Result<usize>> {
+        Box::pin(self.next(buf))
+    }
+
+    fn local_addr(&self) -> SocketAddr {
+        self.local
     }
 }
 

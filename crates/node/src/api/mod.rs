@@ -335,13 +335,15 @@ impl Api {
                     "resolve failure: no address for {host}"
                 ))),
             },
-            Way::Tunnel(_) if network != "tcp" => Err(ApiError::bad_gateway(format!(
-                "dial failure: network `{network}` is not built"
-            ))),
-            Way::Tunnel(target) => match self.dial.tcp(&target.ip().to_string(), port).await {
-                Ok(stream) => Ok(Reply::Dialed(Box::new(stream))),
-                Err(error) => Err(ApiError::bad_gateway(format!("dial failure: {error}"))),
-            },
+            Way::Tunnel(_) | Way::MagicDns(_) if network != "tcp" => Err(ApiError::bad_gateway(
+                format!("dial failure: network `{network}` is not built"),
+            )),
+            Way::Tunnel(target) | Way::MagicDns(target) => {
+                match self.dial.tcp(&target.ip().to_string(), port).await {
+                    Ok(stream) => Ok(Reply::Dialed(Box::new(stream))),
+                    Err(error) => Err(ApiError::bad_gateway(format!("dial failure: {error}"))),
+                }
+            }
         }
     }
 
