@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dns::{Query, Response};
 use http::{Request, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::Full;
 use transport::{Kept, Stream};
 
 use crate::userdial::UserDial;
@@ -64,14 +64,11 @@ impl HttpServers {
             Box::pin(async move { dial.any(&addresses).await.map(Stream::new) })
         };
         let name = authority.unwrap_or(&host);
-        let answer = self.0.send(name, roots, request, open).await;
-        let answer = answer.map_err(io::Error::other)?;
-        if !answer.status().is_success() {
-            let text = format!("`{url}` answers {}", answer.status());
-            return Err(io::Error::other(text));
+        let answer = self.0.send(name, roots, request, MAX_LEN, open).await;
+        let (status, bytes) = answer.map_err(io::Error::other)?;
+        if !status.is_success() {
+            return Err(io::Error::other(format!("`{url}` answers {status}")));
         }
-        let body = Limited::new(answer.into_body(), MAX_LEN).collect().await;
-        let bytes = body.map_err(io::Error::other)?.to_bytes();
         Response::parse(&bytes, query, ID)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not the answer"))
     }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use host::{BoxFuture, Instant};
-use http::{Request, Response};
-use http_body_util::Full;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
+use crate::server::BoxError;
 use crate::tls::{self, Roots, Verify};
 use crate::{Error, Executor, Stream};
 
@@ -54,23 +55,24 @@ struct Connection {
 }
 
 impl Kept {
-    /// Sends a request for the path in its URI to the server called `host`, by HTTPS if there are `roots`; `open` is used where no connection
-    /// is kept. A connection that was found dead is replaced once.
+    /// Sends a request for the path in its URI to the server called `host`, by HTTPS if there are `roots`, and reads its answer of at most `max`
+    /// bytes; `open` is used where no connection is kept. A connection that was found dead is replaced once.
     pub async fn send(
         &self,
         host: &str,
         roots: Option<&Arc<Roots>>,
         request: Request<Full<Bytes>>,
+        max: usize,
         open: impl FnOnce() -> Open<'static>,
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> Result<(StatusCode, Bytes), Error> {
         if let Some(connection) = self.take(host)
-            && let Ok(response) = self.ask(host, connection, request.clone()).await
+            && let Ok(answer) = self.ask(host, connection, request.clone(), max).await
         {
-            return Ok(response);
+            return Ok(answer);
         }
         let opened = open().await.map_err(|error| Error::io(host, error))?;
         let connection = connect(host, roots, opened).await?;
-        let asked = self.ask(host, connection, request).await;
+        let asked = self.ask(host, connection, request, max).await;
         asked.map_err(|error| Error::io(host, io::Error::other(error)))
     }
 
@@ -79,20 +81,23 @@ impl Kept {
         host: &str,
         connection: Connection,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, hyper::Error> {
-        let response = match connection.sender.clone() {
+        max: usize,
+    ) -> Result<(StatusCode, Bytes), BoxError> {
+        match connection.sender.clone() {
             Sender::Http2(mut sender) => {
-                // Many may ask at once.
-                self.keep(host, connection);
-                sender.send_request(request).await?
+                // Many may ask at once; this one's handle outlives what is kept.
+                self.keep(host, connection.clone());
+                let answer = read(sender.send_request(request).await?, max).await;
+                drop(connection);
+                answer
             }
             Sender::Http1(sender) => {
                 let response = sender.lock().await.send_request(request).await?;
+                let answer = read(response, max).await?;
                 self.keep(host, connection);
-                response
+                Ok(answer)
             }
-        };
-        Ok(response)
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -106,7 +111,6 @@ impl Kept {
             let connection = idle.pop()?.connection;
             let is_alive = match &connection.sender {
                 Sender::Http2(sender) => sender.is_ready(),
-                // An answer whose body is still being read keeps it busy.
                 Sender::Http1(sender) => sender.try_lock().is_ok_and(|sender| sender.is_ready()),
             };
             if is_alive {
@@ -133,6 +137,12 @@ impl Kept {
             rt::Task::spawn("idle connections", sweep(Arc::downgrade(&self.0))).detach();
         }
     }
+}
+
+async fn read(response: Response<Incoming>, max: usize) -> Result<(StatusCode, Bytes), BoxError> {
+    let status = response.status();
+    let body = Limited::new(response.into_body(), max).collect().await?;
+    Ok((status, body.to_bytes()))
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

@@ -105,9 +105,9 @@ async fn ask(kept: &Kept, roots: Option<&Arc<Roots>>, address: SocketAddr, text:
     let open = move || -> Open<'static> {
         Box::pin(async move { TcpStream::connect(address).await.map(Stream::new) })
     };
-    let answer = kept.send("localhost", roots, request, open).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let answer = kept.send("localhost", roots, request, 100, open).await;
+    let (status, body) = answer.unwrap();
+    assert_eq!(status, StatusCode::OK);
     String::from_utf8_lossy(&body).into_owned()
 }
 
@@ -156,8 +156,31 @@ async fn who_shows_another_certificate_is_not_asked() {
     };
     assert!(
         Kept::default()
-            .send("localhost", Some(&roots), request, open)
+            .send("localhost", Some(&roots), request, 100, open)
             .await
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn many_ask_at_once_and_each_has_its_own_answer() {
+    let cert = ServerCert::self_signed("localhost", rt::wall()).unwrap();
+    let roots = Arc::new(Roots::with_extra(vec![cert.chain[0].clone()]));
+    for kind in [Kind::Plain, Kind::Http1, Kind::Http2] {
+        let (address, connections) = server(kind, &cert, usize::MAX).await;
+        let kept = Kept::default();
+        let roots = Some(&roots).filter(|_| kind != Kind::Plain);
+        for _ in 0..5 {
+            let questions = (0..30).map(|number| {
+                let kept = &kept;
+                async move {
+                    let text = format!("question {number}");
+                    assert_eq!(ask(kept, roots, address, &text).await, text);
+                }
+            });
+            futures_util::future::join_all(questions).await;
+        }
+        let made = connections.load(Ordering::SeqCst);
+        assert!(made < 150, "{made} connections for 150 questions");
+    }
 }
