@@ -440,7 +440,7 @@ async fn the_originals_command_line_is_content() {
         (&["set", "--hostname=bad"], 1, "no such host"),
         (&["down"], 0, ""),
         (&["status"], 1, "Tailscale is stopped."),
-        (&["lock", "status"], 1, "not built: tka/status"),
+        (&["drive", "list"], 1, "not built: drive/shares"),
     ] {
         let (got, text) = go_cli(&daemon, &cli, args).await;
         assert!(
