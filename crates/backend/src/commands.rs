@@ -88,6 +88,9 @@ impl Backend {
         if let Some(prefs) = &options.update_prefs {
             self.check_prefs(prefs)?;
         }
+        if options.update_prefs.is_some() {
+            self.trial = None;
+        }
         self.start(options, at);
         Ok(Answer::Done)
     }
@@ -130,6 +133,8 @@ impl Backend {
     pub(crate) fn start_over(&mut self, at: &mut Moment<'_>) {
         self.netmap = None;
         self.suggested.clear();
+        // It was about another login's settings.
+        self.trial = None;
         self.key_expired = false;
         self.health.facts.login_error = None;
         self.health.facts.control_messages = Arc::default();

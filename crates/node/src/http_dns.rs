@@ -31,17 +31,6 @@ impl HttpServers {
         url: &str,
         addresses: &[SocketAddr],
     ) -> io::Result<Response> {
-        let asked = tokio::time::timeout(PATIENCE, self.exchange(dial, query, url, addresses));
-        asked.await.map_err(|_| io::ErrorKind::TimedOut)?
-    }
-
-    async fn exchange(
-        &self,
-        dial: &UserDial,
-        query: &Query,
-        url: &str,
-        addresses: &[SocketAddr],
-    ) -> io::Result<Response> {
         let (is_https, host, _) = transport::client::target_of(url).map_err(io::Error::other)?;
         let (roots, uri, authority) = match is_https {
             true => (Some(dial.system.roots()), url, None),
@@ -64,8 +53,11 @@ impl HttpServers {
             Box::pin(async move { dial.any(&addresses).await.map(Stream::new) })
         };
         let name = authority.unwrap_or(&host);
-        let answer = self.0.send(name, roots, request, MAX_LEN, open).await;
-        let (status, bytes) = answer.map_err(io::Error::other)?;
+        let asked = self.0.send(name, roots, request, MAX_LEN, open);
+        let answer = tokio::time::timeout(PATIENCE, asked).await;
+        let (status, bytes) = answer
+            .map_err(|_| io::ErrorKind::TimedOut)?
+            .map_err(io::Error::other)?;
         if !status.is_success() {
             return Err(io::Error::other(format!("`{url}` answers {status}")));
         }

@@ -68,6 +68,18 @@ fn what_is_confirmed_or_changed_again_stays() {
 }
 
 #[test]
+fn another_login_is_not_touched() {
+    let mut world = tried(exit_node("exit"));
+    world.command(Command::NewProfile);
+    world.edit(|edit| *edit = exit_node("other"));
+    wait(&mut world, WITHIN * 2);
+    assert_eq!(exit_of(&world), "other");
+    let mut world = tried(exit_node("exit"));
+    world.command(Command::NewProfile);
+    assert_eq!(world.brain.trial.as_ref().map(|trial| trial.until), None);
+}
+
+#[test]
 fn what_changes_nothing_leaves_nothing_to_undo() {
     let mut world = tried(exit_node(""));
     wait(&mut world, WITHIN * 2);

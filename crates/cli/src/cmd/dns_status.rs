@@ -192,19 +192,17 @@ impl Report {
     }
 
     fn details(&self, out: &mut String) {
-        let lines =
-            |all: &[String]| -> Vec<String> { all.iter().map(|one| format!("- {one}")).collect() };
         section(
             out,
             "Nameservers IP Addresses",
             "none were provided",
-            lines(&self.nameservers),
+            dashed(&self.nameservers),
         );
         section(
             out,
             "Certificate Domains",
             "no certificate domains are configured",
-            lines(&self.cert_domains),
+            dashed(&self.cert_domains),
         );
         let record = |record: &DnsRecord| {
             let DnsRecord { name, kind, value } = record;
@@ -223,7 +221,7 @@ impl Report {
             out,
             "Filtered suffixes when forwarding DNS queries as an exit node",
             "no suffixes are filtered",
-            lines(&self.exit_node_filtered_set),
+            dashed(&self.exit_node_filtered_set),
         );
     }
 
@@ -232,8 +230,6 @@ impl Report {
                  This is the DNS configuration that Tailscale believes your operating system is using.\n\
                  Tailscale may use this configuration if 'Override Local DNS' is disabled in the admin console,\n\
                  or if no resolvers are provided by the coordination server.\n";
-        let lines =
-            |all: &[String]| -> Vec<String> { all.iter().map(|one| format!("- {one}")).collect() };
         match &self.system {
             _ if self.system_error.contains(NOT_SUPPORTED) => {
                 *out += "\n  (reading the system DNS configuration is not supported on this platform)\n";
@@ -251,25 +247,29 @@ impl Report {
                     out,
                     "Nameservers",
                     "no nameservers found, DNS queries might fail\nunless the coordination server is providing a nameserver",
-                    lines(&system.nameservers),
+                    dashed(&system.nameservers),
                 );
                 section(
                     out,
                     "Search domains",
                     "no search domains found",
-                    lines(&system.search_domains),
+                    dashed(&system.search_domains),
                 );
                 if all {
                     section(
                         out,
                         "Match domains",
                         "no match domains found",
-                        lines(&system.match_domains),
+                        dashed(&system.match_domains),
                     );
                 }
             }
         }
     }
+}
+
+fn dashed(all: &[String]) -> impl Iterator<Item = String> {
+    all.iter().map(|one| format!("- {one}"))
 }
 
 /// A heading and its lines, or what stands for none, after an empty line.

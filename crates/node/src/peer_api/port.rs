@@ -10,7 +10,7 @@ const UPPER_HALF: u16 = 0x8000;
 /// The port for an own address: the same from one start to the next, unless something else has it.
 pub(super) fn port_of(ip: IpAddr, mut is_free: impl FnMut(u16) -> bool) -> u16 {
     let mut candidates = (0..TRIES).map(|round| candidate(ip, round));
-    // Who sits on all of them is asked from within the tunnel only when our own stack has not taken the packet first.
+    // Where all are taken, our own stack still has the packets before anybody else.
     let found = candidates.find(|port| is_free(*port));
     found.unwrap_or_else(|| candidate(ip, 0))
 }

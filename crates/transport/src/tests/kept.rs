@@ -92,6 +92,10 @@ async fn server(kind: Kind, cert: &ServerCert, requests: usize) -> (SocketAddr, 
     (address, connections)
 }
 
+fn to(address: SocketAddr) -> Open<'static> {
+    Box::pin(async move { TcpStream::connect(address).await.map(Stream::new) })
+}
+
 async fn ask(kept: &Kept, roots: Option<&Arc<Roots>>, address: SocketAddr, text: &str) -> String {
     let uri = match roots {
         Some(_) => "https://localhost/echo",
@@ -102,9 +106,7 @@ async fn ask(kept: &Kept, roots: Option<&Arc<Roots>>, address: SocketAddr, text:
         .header("host", "localhost")
         .body(body)
         .unwrap();
-    let open = move || -> Open<'static> {
-        Box::pin(async move { TcpStream::connect(address).await.map(Stream::new) })
-    };
+    let open = || to(address);
     let answer = kept.send("localhost", roots, request, 100, open).await;
     let (status, body) = answer.unwrap();
     assert_eq!(status, StatusCode::OK);
@@ -151,9 +153,7 @@ async fn who_shows_another_certificate_is_not_asked() {
     let request = Request::post("https://localhost/")
         .body(Full::default())
         .unwrap();
-    let open = move || -> Open<'static> {
-        Box::pin(async move { TcpStream::connect(address).await.map(Stream::new) })
-    };
+    let open = || to(address);
     assert!(
         Kept::default()
             .send("localhost", Some(&roots), request, 100, open)
