@@ -21,6 +21,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("c2n", control::c2n),
     ("coalesce", batches::coalesce),
+    ("dbus", local::dbus),
     ("derp_client", relay::derp_client),
     ("derp_server", relay::derp_server),
     ("disco", packets::disco),
@@ -41,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     ("netstack", packets::netstack),
     ("prefs", local::prefs),
     ("proxy", local::proxy),
+    ("resolv_conf", local::resolv_conf),
     ("seal", batches::seal),
     ("server_url", control::server_url),
     ("split", batches::split),

@@ -150,3 +150,21 @@ pub(crate) fn netlink(data: &[u8]) {
 /// Netlink is Linux's.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn netlink(_data: &[u8]) {}
+
+/// What the machine's files say of its resolver. It is Linux's.
+#[cfg(target_os = "linux")]
+pub(crate) fn resolv_conf(data: &[u8]) {
+    os::dns::fuzzing::files(data);
+}
+
+/// What the machine's bus answers.
+#[cfg(target_os = "linux")]
+pub(crate) fn dbus(data: &[u8]) {
+    os::dns::fuzzing::bus(data);
+}
+
+/// Neither is known elsewhere.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn resolv_conf(_data: &[u8]) {}
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn dbus(_data: &[u8]) {}

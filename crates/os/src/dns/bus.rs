@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use zbus::message::Type;
+use zbus::zvariant::OwnedValue;
+use zbus::zvariant::serialized::Data;
 use zbus::{Connection, MatchRule, Message, MessageStream};
 
 use super::choose::NetworkManager;
@@ -85,8 +87,7 @@ impl Bus {
             .0
             .call_method(Some(NETWORK_MANAGER), path, properties, "Get", &named);
         let reply = get.await?;
-        let value: zbus::zvariant::OwnedVariant = reply.body().deserialize()?;
-        String::try_from(value)
+        text_of(reply.body().data())
     }
 
     /// Calls systemd-resolved.
@@ -123,7 +124,17 @@ pub(super) fn has_come(change: &Result<Message>) -> bool {
     let Ok(change) = change else {
         return false;
     };
-    let body = change.body();
+    has_owner(change.body().data())
+}
+
+/// The text of a property, as its answer's body has it: a variant that holds it.
+pub(super) fn text_of(body: &Data<'_, '_>) -> Result<String> {
+    let (value, _): (OwnedValue, _) = body.deserialize()?;
+    Ok(String::try_from(value)?)
+}
+
+/// Whether the body of a `NameOwnerChanged` (name, old owner, new owner) has a new owner.
+pub(super) fn has_owner(body: &Data<'_, '_>) -> bool {
     let owners = body.deserialize::<(&str, &str, &str)>();
-    owners.is_ok_and(|(_, _, new)| !new.is_empty())
+    owners.is_ok_and(|((_, _, new), _)| !new.is_empty())
 }

@@ -7,6 +7,7 @@ mod bus;
 mod choose;
 mod command;
 mod direct;
+pub mod fuzzing;
 mod resolv_conf;
 mod resolvconf;
 mod resolved;
