@@ -1,19 +1,23 @@
-//! The one HTTP/1 server loop: for unix and TCP listeners, with or without TLS, bounded in every direction.
+//! The one HTTP server loop: for unix and TCP listeners, with or without TLS, bounded in every direction.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::Map;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::UnixListener;
@@ -22,6 +26,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::Stream;
+use crate::executor::Executor;
 
 /// The error of a streaming body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -328,35 +333,120 @@ pub async fn serve_connection<H, F>(
     stream: Stream,
     peer: Peer,
     limits: &Limits,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
     handler: &H,
 ) where
     H: Fn(Arc<Peer>, Request<Incoming>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let peer = Arc::new(peer);
-    let service = service_fn(|request| {
-        let answer = handler(Arc::clone(&peer), request);
-        async { Ok::<_, Infallible>(answer.await) }
-    });
+    let address = peer.address;
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_headers(limits.headers)
         // The library refuses to work with less.
         .max_buf_size(limits.head_len.max(8192))
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(stream), service(peer, handler))
         .with_upgrades();
+    run(connection, address, stopped, |connection| {
+        connection.graceful_shutdown();
+    })
+    .await;
+}
+
+/// As [`serve_connection`], but a client that begins with HTTP/2's preface (RFC 9113, 3.4) is served in that.
+pub async fn serve_either<H, F>(
+    mut stream: Stream,
+    peer: Peer,
+    limits: &Limits,
+    mut stopped: watch::Receiver<bool>,
+    handler: &H,
+) where
+    H: Fn(Arc<Peer>, Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let begun = tokio::select! {
+        begun = timeout(limits.head_timeout, read_preface(&mut stream)) => begun,
+        () = stop_wanted(&mut stopped) => return,
+    };
+    let Ok(Ok(begun)) = begun else {
+        tracing::debug!("http connection from {:?}: nothing came", peer.address);
+        return;
+    };
+    let is_http2 = begun.as_ref() == PREFACE;
+    let stream = stream.unread(begun);
+    if !is_http2 {
+        return serve_connection(stream, peer, limits, stopped, handler).await;
+    }
+    let address = peer.address;
+    let connection = hyper::server::conn::http2::Builder::new(Executor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(limits.head_len).unwrap_or(u32::MAX))
+        // A client that has gone without a word is found out.
+        .keep_alive_interval(limits.head_timeout)
+        .serve_connection(TokioIo::new(stream), service(peer, handler));
+    run(connection, address, stopped, |connection| {
+        connection.graceful_shutdown();
+    })
+    .await;
+}
+
+/// What a client of HTTP/2 sends first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Requests at once on one connection of HTTP/2.
+const MAX_STREAMS: u32 = 32;
+
+/// Reads until it is clear whether that is HTTP/2's preface.
+async fn read_preface(stream: &mut Stream) -> io::Result<Bytes> {
+    let mut begun = Vec::with_capacity(PREFACE.len());
+    while begun.len() < PREFACE.len() && PREFACE.starts_with(&begun) {
+        let left = u64::try_from(PREFACE.len() - begun.len()).unwrap_or_default();
+        if stream.take(left).read_buf(&mut begun).await? == 0 {
+            break;
+        }
+    }
+    Ok(begun.into())
+}
+
+/// A handler as the library calls it.
+fn service<H, F>(
+    peer: Peer,
+    handler: &H,
+) -> impl hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible, Future = Answered<F>>
+where
+    H: Fn(Arc<Peer>, Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let peer = Arc::new(peer);
+    service_fn(move |request| {
+        let answer = handler(Arc::clone(&peer), request);
+        answer.map(Ok as fn(Response<Body>) -> Result<Response<Body>, Infallible>)
+    })
+}
+
+/// An answer as the library takes it: this one type has no lifetime of the handler's, as tasks of HTTP/2 need.
+type Answered<F> = Map<F, fn(Response<Body>) -> Result<Response<Body>, Infallible>>;
+
+/// Drives a connection to its end; when the server is to stop, it ends after what is in progress.
+async fn run<C>(
+    connection: C,
+    address: Option<SocketAddr>,
+    mut stopped: watch::Receiver<bool>,
+    finish: impl FnOnce(Pin<&mut C>),
+) where
+    C: Future<Output = hyper::Result<()>>,
+{
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop_wanted(&mut stopped) => {
-            connection.as_mut().graceful_shutdown();
+            finish(connection.as_mut());
             connection.await
         }
     };
     if let Err(error) = ended {
-        tracing::debug!("http connection from {:?}: {error}", peer.address);
+        tracing::debug!("http connection from {address:?}: {error}");
     }
 }
 

@@ -1,3 +1,4 @@
+mod either;
 mod kept;
 mod net;
 mod pure;

@@ -24,7 +24,7 @@ use rt::Task;
 use tailcfg::{FilterRule, cap};
 use tokio::sync::watch;
 use transport::Stream;
-use transport::server::{self, Limits, escape, full, serve_connection, text};
+use transport::server::{self, Limits, escape, full, serve_either, text};
 
 use crate::brain::BrainHandle;
 use crate::magic_dns::MagicDns;
@@ -154,7 +154,8 @@ impl PeerApi {
         let handler = |_, request| Arc::clone(&self).answer(remote.ip(), request);
         let stopped = self.closed.subscribe();
         let limits = Limits::default();
-        serve_connection(Stream::new(stream), peer, &limits, stopped, &handler).await;
+        // Compat: the originals take both versions here, and ask for names in either.
+        serve_either(Stream::new(stream), peer, &limits, stopped, &handler).await;
     }
 
     fn asker(&self, ip: IpAddr) -> Option<Asker> {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use zbus::OwnedVariant;
 use zbus::message::Type;
-use zbus::zvariant::OwnedValue;
-use zbus::zvariant::serialized::Data;
+use zbus::wire::serialized::Data;
 use zbus::{Connection, MatchRule, Message, MessageStream};
 
 use super::choose::NetworkManager;
@@ -129,7 +129,7 @@ pub(super) fn has_come(change: &Result<Message>) -> bool {
 
 /// The text of a property, as its answer's body has it: a variant that holds it.
 pub(super) fn text_of(body: &Data<'_, '_>) -> Result<String> {
-    let (value, _): (OwnedValue, _) = body.deserialize()?;
+    let (value, _): (OwnedVariant, _) = body.deserialize()?;
     Ok(String::try_from(value)?)
 }
 

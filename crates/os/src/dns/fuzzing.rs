@@ -1,7 +1,8 @@
 //! The readers of what the machine and its bus say, for the fuzz targets alone.
 
-use zbus::zvariant::serialized::{Context, Data};
-use zbus::zvariant::{LE, Str, Value, to_bytes};
+use zbus::wire::serialized::{Context, Data};
+use zbus::wire::{LE, to_bytes};
+use zbus::{Str, Variant};
 
 use super::bus::{has_owner, text_of};
 use super::choose::{Facts, choose};
@@ -39,12 +40,12 @@ pub fn files(data: &[u8]) {
 
 /// Bodies of answers from the bus. A text that is read is what would be said again.
 pub fn bus(data: &[u8]) {
-    let context = Context::new_dbus(LE, 0);
+    let context = Context::new(LE, 0);
     let body = Data::new(data.to_vec(), context);
     // Both for what they do to any bytes.
     let _ = has_owner(&body);
     if let Ok(value) = text_of(&body) {
-        let again = to_bytes(context, &Value::from(Str::from(value.as_str())));
+        let again = to_bytes(context, &Variant::from(Str::from(value.as_str())));
         let again = again.expect("a text can be written");
         assert_eq!(text_of(&again).ok(), Some(value));
     }
