@@ -130,7 +130,7 @@ pub(super) fn has_come(change: &Result<Message>) -> bool {
 /// The text of a property, as its answer's body has it: a variant that holds it.
 pub(super) fn text_of(body: &Data<'_, '_>) -> Result<String> {
     let (value, _): (OwnedVariant, _) = body.deserialize()?;
-    Ok(String::try_from(value)?)
+    String::try_from(value)
 }
 
 /// Whether the body of a `NameOwnerChanged` (name, old owner, new owner) has a new owner.
