@@ -31,7 +31,9 @@ impl Backend {
             Command::EditPrefs(edit) => {
                 let outcome = self.edit_prefs(*edit, at);
                 // Whoever goes on changing things is not cut off.
-                self.trial = self.trial.take().filter(|_| outcome.is_err());
+                if outcome.is_ok() {
+                    self.keep_trial();
+                }
                 outcome
             }
             Command::CheckPrefs(prefs) => self.check_prefs(&prefs).map(|()| Answer::Done),
@@ -89,7 +91,7 @@ impl Backend {
             self.check_prefs(prefs)?;
         }
         if options.update_prefs.is_some() {
-            self.trial = None;
+            self.keep_trial();
         }
         self.start(options, at);
         Ok(Answer::Done)

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use host::{Instant, Wall};
 use ipn::{
-    DEFAULT_CONTROL_URL, LoginProfile, NetworkProfile, Persist, Prefs, is_login_server_synonym,
+    DEFAULT_CONTROL_URL, LoginProfile, MaskedPrefs, NetworkProfile, Persist, Prefs,
+    is_login_server_synonym,
 };
 use keys::MachinePrivate;
 use rand_core::CryptoRng;
@@ -31,6 +32,8 @@ pub(crate) struct Profiles {
     frozen: bool,
     writes: Vec<Effect>,
     unsaved: Unsaved,
+    /// Takes back what is not to be written yet.
+    on_trial: Option<MaskedPrefs>,
 }
 
 /// Keys whose last write failed: they are written again, with growing waits, until the store takes them.
@@ -74,6 +77,7 @@ impl Profiles {
             frozen,
             writes: Vec::new(),
             unsaved: Unsaved::default(),
+            on_trial: None,
         };
         let trouble = profiles.read().err();
         profiles.frozen |= trouble.is_some();
@@ -242,6 +246,7 @@ impl Profiles {
 
     /// Turns to a new, empty login.
     pub(crate) fn switch_to_new(&mut self) {
+        self.on_trial = None;
         self.current = LoginProfile::default();
         self.prefs = Arc::new(fresh_prefs());
     }
@@ -253,6 +258,7 @@ impl Profiles {
         }
         let profile = self.known.get(id).cloned().ok_or("profile not found")?;
         let prefs = self.load_prefs(&profile.key)?;
+        self.on_trial = None;
         self.prefs = Arc::new(prefs);
         self.write(CURRENT, profile.key.clone().into_bytes());
         self.current = profile;
@@ -312,11 +318,36 @@ impl Profiles {
         }
     }
 
+    /// From now on what `undo` takes back is not written: whatever ends the daemon, its next start knows nothing of it.
+    pub(crate) fn hold_back(&mut self, undo: MaskedPrefs) {
+        self.on_trial = Some(undo);
+    }
+
+    /// What was held back is to stay.
+    pub(crate) fn keep(&mut self) {
+        if self.on_trial.take().is_some() {
+            let key = self.current.key.clone();
+            self.write_prefs(&key);
+        }
+    }
+
+    /// What takes back that which was held back; nothing is held back any more.
+    pub(crate) fn release(&mut self) -> Option<MaskedPrefs> {
+        self.on_trial.take()
+    }
+
     fn write_prefs(&mut self, key: &str) {
         if key.is_empty() {
             return;
         }
-        let value = self.prefs.to_stored();
+        let value = match &self.on_trial {
+            None => self.prefs.to_stored(),
+            Some(undo) => {
+                let mut prefs = Prefs::clone(&self.prefs);
+                prefs.apply(undo);
+                prefs.to_stored()
+            }
+        };
         self.write_secret(key, value);
     }
 

@@ -14,11 +14,9 @@ use crate::derive::peers::PeerConfigs;
 use crate::event::Preview;
 use crate::{Answer, Backend, CommandError};
 
-/// A change that waits for its confirmation.
+/// A change that waits for its confirmation. What brings back what was before is with the profiles, which do not write such a change.
 #[derive(Debug)]
 pub(crate) struct Trial {
-    /// What brings back what was before.
-    undo: MaskedPrefs,
     pub(crate) until: Instant,
 }
 
@@ -42,32 +40,45 @@ impl Backend {
             undo.auto_exit_node_set = true;
         }
         undo.prefs = Prefs::clone(&old);
-        let outcome = self.edit_prefs(edit, at)?;
-        if *old != **self.profiles.prefs() {
-            self.trial = Some(Trial {
-                undo,
-                until: at.now + within.min(LONGEST),
-            });
+        self.keep_trial();
+        self.profiles.hold_back(undo);
+        let outcome = self.edit_prefs(edit, at);
+        match outcome.is_ok() && *old != **self.profiles.prefs() {
+            true => {
+                self.trial = Some(Trial {
+                    until: at.now + within.min(LONGEST),
+                });
+            }
+            false => drop(self.profiles.release()),
         }
-        Ok(outcome)
+        outcome
+    }
+
+    /// What is on trial stays.
+    pub(crate) fn keep_trial(&mut self) {
+        if self.trial.take().is_some() {
+            self.profiles.keep();
+        }
     }
 
     pub(crate) fn confirm_prefs(&mut self) -> Outcome {
-        match self.trial.take() {
-            Some(_) => Ok(Answer::Done),
-            None => Err(CommandError::NotFound(
+        if self.trial.is_none() {
+            return Err(CommandError::NotFound(
                 "nothing waits for a confirmation: it was undone, or confirmed before".to_owned(),
-            )),
+            ));
         }
+        self.keep_trial();
+        Ok(Answer::Done)
     }
 
     /// Undoes what was not confirmed in time.
     pub(crate) fn end_trial(&mut self, at: &mut Moment<'_>) {
-        let Some(trial) = self.trial.take_if(|trial| trial.until <= at.now) else {
+        let ended = self.trial.take_if(|trial| trial.until <= at.now);
+        let Some(undo) = ended.and_then(|_| self.profiles.release()) else {
             return;
         };
         self.log("settings that nobody has confirmed are undone".to_owned());
-        if let Err(error) = self.change_prefs(trial.undo, at) {
+        if let Err(error) = self.change_prefs(undo, at) {
             self.log(format!("settings could not be undone: {error}"));
         }
     }

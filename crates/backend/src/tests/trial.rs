@@ -68,6 +68,51 @@ fn what_is_confirmed_or_changed_again_stays() {
 }
 
 #[test]
+fn a_daemon_that_dies_meanwhile_starts_with_what_was_before() {
+    let mut world = tried(exit_node("exit"));
+    assert_eq!(exit_of(&world.restarted()), "");
+    // What is written for other reasons keeps it back, too.
+    world.registered(1, "renamed");
+    assert_eq!(exit_of(&world), "exit");
+    assert_eq!(exit_of(&world.restarted()), "");
+    world.command(Command::ConfirmPrefs);
+    assert_eq!(exit_of(&world.restarted()), "exit");
+
+    let mut world = tried(exit_node("exit"));
+    wait(&mut world, WITHIN * 2);
+    assert_eq!(exit_of(&world.restarted()), "");
+    world.edit(|edit| *edit = exit_node("other"));
+    assert_eq!(exit_of(&world.restarted()), "other");
+
+    let mut world = tried(exit_node("exit"));
+    world.edit(|edit| {
+        edit.hostname_set = true;
+        edit.prefs.hostname = "other".into();
+    });
+    assert_eq!(exit_of(&world.restarted()), "exit");
+}
+
+#[test]
+fn a_second_trial_keeps_the_first() {
+    let mut world = tried(exit_node("exit"));
+    let mut edit = MaskedPrefs {
+        shields_up_set: true,
+        ..MaskedPrefs::default()
+    };
+    edit.prefs.shields_up = true;
+    world.command(Command::TryPrefs {
+        edit: Box::new(edit),
+        within: WITHIN,
+    });
+    let shields = |world: &World| world.brain.snapshot().prefs.shields_up;
+    assert!(shields(&world));
+    let later = world.restarted();
+    assert_eq!((exit_of(&later).as_str(), shields(&later)), ("exit", false));
+    wait(&mut world, WITHIN * 2);
+    assert_eq!((exit_of(&world).as_str(), shields(&world)), ("exit", false));
+}
+
+#[test]
 fn another_login_is_not_touched() {
     let mut world = tried(exit_node("exit"));
     world.command(Command::NewProfile);
