@@ -18,16 +18,38 @@ impl Clock for RealClock {
     }
 }
 
-/// Monotonic time since the process's first look at the clock.
+/// Monotonic time since the process's first look at the clock; time that the machine sleeps counts.
 pub fn now() -> Instant {
     use std::sync::OnceLock;
-    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    static START: OnceLock<Duration> = OnceLock::new();
+    let now = since_boot();
+    let start = *START.get_or_init(|| now);
+    // Some head start lets `now - timeout` in machines stay exact right after the start.
+    Instant::ZERO + now.saturating_sub(start) + Duration::from_secs(3600)
+}
+
+/// Time on a clock that goes on while the machine sleeps.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn since_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+    // There it is the uptime clocks that stop.
+    #[cfg(target_vendor = "apple")]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+    let now = rustix::time::clock_gettime(CLOCK);
+    let (secs, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    // Neither is negative.
+    Duration::new(secs.unwrap_or_default(), nanos.unwrap_or_default())
+}
+
+/// The standard library's clock: it stands still during sleep on some systems.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn since_boot() -> Duration {
+    use std::sync::OnceLock;
+    static FIRST: OnceLock<std::time::Instant> = OnceLock::new();
     #[expect(clippy::disallowed_methods, reason = "the one clock")]
     let now = std::time::Instant::now();
-    let start = *START.get_or_init(|| now);
-    // A second of head start lets `now - timeout` in machines stay exact right after the start.
-    let elapsed = now.saturating_duration_since(start) + Duration::from_secs(3600);
-    Instant::ZERO + elapsed
+    now.saturating_duration_since(*FIRST.get_or_init(|| now))
 }
 
 /// Civil time.

@@ -3,6 +3,7 @@
 //! [`state`] decides, from lists of interfaces, what path choice must know and whether a change matters; [`monitor`] has the
 //! lists and the clock.
 
+mod alarm;
 mod monitor;
 mod pace;
 mod state;

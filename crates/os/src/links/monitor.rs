@@ -7,6 +7,7 @@ use std::time::Duration;
 use host::{BoxFuture, Instant, LinkDelta, LinkMonitor, LinkState};
 use packet::addr::is_tailscale_ip;
 
+use super::alarm::Alarm;
 use super::pace::Pace;
 use super::state::{Interface, Machine, TICK, delta};
 use crate::netlink::route::{
@@ -25,6 +26,7 @@ const TABLE_OURS: u32 = 52;
 /// Watches by netlink.
 pub struct Monitor {
     events: Subscription,
+    alarm: Alarm,
     tun: Option<String>,
     machine: Machine,
     state: Arc<LinkState>,
@@ -45,6 +47,7 @@ impl Monitor {
         let machine = read(tun.clone())?;
         Ok(Self {
             events,
+            alarm: Alarm::new()?,
             tun,
             state: Arc::new(machine.state()),
             machine,
@@ -87,7 +90,13 @@ impl Monitor {
                 return rt::sleep_until(self.rested).await;
             }
             tokio::select! {
-                () = rt::sleep_until(tick) => return,
+                ended = self.alarm.at(tick) => {
+                    if let Err(error) = ended {
+                        tracing::debug!("timer: {error}");
+                        rt::sleep_until(tick).await;
+                    }
+                    return;
+                }
                 ready = self.events.readable() => {
                     let mut matters = false;
                     let drained = match ready {
