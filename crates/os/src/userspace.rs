@@ -5,8 +5,11 @@ use host::{
 };
 
 /// A router and resolver configuration that touches nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Untouched;
+#[derive(Debug, Clone, Default)]
+pub struct Untouched {
+    /// What is told of that to whoever asks how the machine is routed.
+    pub note: Option<String>,
+}
 
 impl Router for Untouched {
     fn differences(&mut self, _want: &RouterConfig) -> Result<Vec<Difference>, String> {
@@ -14,7 +17,10 @@ impl Router for Untouched {
     }
 
     fn apply(&mut self, _want: &RouterConfig) -> Applied {
-        Applied::default()
+        Applied {
+            notes: self.note.iter().cloned().collect(),
+            ..Applied::default()
+        }
     }
 
     fn drifted(&mut self) -> BoxFuture<'_, ()> {

@@ -15,6 +15,8 @@ pub(crate) struct Flags {
     pub(crate) state: String,
     pub(crate) statedir: String,
     pub(crate) tun: String,
+    /// Whether `tun` was asked for, and is not just what there usually is.
+    pub(crate) tun_given: bool,
     pub(crate) verbose: i64,
     pub(crate) version: bool,
     /// Flags of the original whose parts this build does not have, and that were given a value that asks for them.
@@ -81,6 +83,7 @@ pub(crate) fn parse(program: &str, args: Vec<String>, env: Env<'_>) -> Result<Fl
         state: text("state"),
         statedir: text("statedir"),
         tun: text("tun"),
+        tun_given: parsed.given("tun"),
         verbose: parsed.int("verbose"),
         version: parsed.bool("version"),
         not_built,

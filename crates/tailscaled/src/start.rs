@@ -89,12 +89,15 @@ enum Network {
     Device(os::tun::Device),
     /// Only by proxies and the like.
     Userspace,
+    /// The same, for want of a device; the text says why.
+    Without(String),
 }
 
 const USERSPACE: &str = "userspace-networking";
 
-/// `--tun` is a list; the first that works is taken.
-fn open_network(tun: &str, env: Env<'_>) -> Result<Network> {
+/// `--tun` is a list; the first that works is taken. Nobody who did not ask for a device is left without a daemon where a machine has none to
+/// give: an init would start it again and again.
+fn open_network(tun: &str, is_asked_for: bool, env: Env<'_>) -> Result<Network> {
     if tun.is_empty() {
         bail!("no --tun value specified");
     }
@@ -105,6 +108,11 @@ fn open_network(tun: &str, env: Env<'_>) -> Result<Network> {
             Ok(network) => return Ok(network),
             Err(error) => {
                 tracing::warn!("wgengine.NewUserspaceEngine(tun {name:?}) error: {error:#}");
+                let of_device = error.downcast_ref::<os::tun::Error>();
+                if !is_asked_for && of_device.is_some_and(os::tun::Error::is_of_the_machine) {
+                    tracing::warn!("going on without a device, as with --tun={USERSPACE}");
+                    return Ok(Network::Without(format!("{error:#}")));
+                }
                 errors.push(format!("{error:#}"));
             }
         }
@@ -174,18 +182,24 @@ struct NetworkParts {
 fn network_parts(network: Network) -> Result<NetworkParts> {
     let name = match &network {
         Network::Device(device) => Some(device.name().to_owned()),
-        Network::Userspace => None,
+        Network::Userspace | Network::Without(_) => None,
+    };
+    let note = match &network {
+        Network::Without(why) => Some(format!(
+            "there is no tunnel device, so that only proxies and `tailscale nc` reach the tailnet from here: {why}"
+        )),
+        _ => None,
     };
     let links = os::links::Monitor::start(name).context("watch the network links")?;
     Ok(match network {
-        Network::Userspace => NetworkParts {
+        Network::Userspace | Network::Without(_) => NetworkParts {
             device: String::new(),
             tun: None,
             egress: None,
             udp: Arc::new(os::udp::PlainBinder),
             links: Box::new(links),
-            router: Box::new(os::userspace::Untouched),
-            dns: Box::new(os::userspace::Untouched),
+            router: Box::new(os::userspace::Untouched { note }),
+            dns: Box::new(os::userspace::Untouched::default()),
         },
         Network::Device(device) => {
             let marked = os::router::Marked::probe();
@@ -221,7 +235,7 @@ async fn serve(
     let mut hostinfo = os::facts::hostinfo(env);
     hostinfo.ipn_version = ipn::version::LONG.into();
     hostinfo.backend_log_id = log_id.public().into();
-    let parts = network_parts(open_network(&flags.tun, env)?)?;
+    let parts = network_parts(open_network(&flags.tun, flags.tun_given, env)?)?;
     hostinfo.userspace = Some(parts.tun.is_none());
     hostinfo.userspace_router = Some(parts.tun.is_none());
     hostinfo.no_logs_no_support = no_logs;
@@ -305,7 +319,7 @@ mod tests {
 
     #[test]
     fn the_first_kind_of_network_that_works_is_taken() {
-        let open = |tun| open_network(tun, &|_| None);
+        let open = |tun| open_network(tun, false, &|_| None);
         let text = |tun| open(tun).err().map(|error| error.to_string());
         assert_eq!(text(""), Some("no --tun value specified".into()));
         assert!(matches!(

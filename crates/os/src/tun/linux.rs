@@ -73,6 +73,21 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl Error {
+    /// Whether the machine has no devices to give, or none to us, whatever their name.
+    #[must_use]
+    pub fn is_of_the_machine(&self) -> bool {
+        let none = [
+            Errno::PERM,
+            Errno::ACCESS,
+            Errno::NOENT,
+            Errno::NODEV,
+            Errno::NXIO,
+        ];
+        Errno::from_io_error(&self.error).is_some_and(|errno| none.contains(&errno))
+    }
+}
+
 /// What might help.
 fn hint(error: &io::Error) -> Option<&'static str> {
     const USERSPACE: &str =
