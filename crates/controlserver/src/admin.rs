@@ -213,6 +213,14 @@ impl Admin {
             .await
     }
 
+    /// Says whether the others let nothing in that a node begins, whatever the rules are.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub async fn set_jailed(&self, id: NodeId, jailed: bool) -> Result<(), Refused> {
+        self.change(|tailnet| tailnet.set_jailed(id, jailed)).await
+    }
+
     /// Sets the subnets that are routed to a node while it advertises them.
     ///
     /// # Errors

@@ -202,6 +202,15 @@ impl AdminClient {
             .await
     }
 
+    /// Says whether the others let nothing in that a node begins, whatever the rules are.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn set_jailed(&self, id: NodeId, jailed: bool) -> Result<(), AdminError> {
+        self.order_node(id, Method::PUT, "jailed", Some(&jailed))
+            .await
+    }
+
     /// Puts a `MapResponse`, as it is, into a node's map stream.
     ///
     /// # Errors

@@ -14,7 +14,7 @@
 //! | `POST /nodes/{number}/expire` | | |
 //! | `POST /nodes/{number}/disconnect` | | |
 //! | `PUT /nodes/{number}/expiry` | time, zero is never | |
-//! | `PUT /nodes/{number}/approved`, `…/online` | boolean | |
+//! | `PUT /nodes/{number}/approved`, `…/online`, `…/jailed` | boolean | |
 //! | `PUT /nodes/{number}/name` | text | |
 //! | `PUT /nodes/{number}/tags`, `…/routes` | list of texts | |
 //! | `PUT /nodes/{number}/attributes` | `tailcfg.NodeCapMap` | |
@@ -113,6 +113,7 @@ async fn route_node(
         (&Method::PUT, "expiry") => done(admin.set_key_expiry(id, read(request).await?).await?),
         (&Method::PUT, "approved") => done(admin.set_approved(id, read(request).await?).await?),
         (&Method::PUT, "online") => done(admin.set_online(id, read(request).await?).await?),
+        (&Method::PUT, "jailed") => done(admin.set_jailed(id, read(request).await?).await?),
         (&Method::PUT, "name") => {
             let name: String = read(request).await?;
             done(admin.set_name(id, &name).await?)

@@ -691,6 +691,7 @@ async fn the_admin_socket_has_all_orders() {
         .await
         .unwrap();
     admin.set_approved(3, false).await.unwrap();
+    admin.set_jailed(2, true).await.unwrap();
     let expiry = tailcfg::go::GoTime::from_unix_secs(4_000_000_000);
     admin.set_key_expiry(1, expiry).await.unwrap();
     let nodes = admin.nodes().await.unwrap();
@@ -703,6 +704,8 @@ async fn the_admin_socket_has_all_orders() {
     let mut map = client.stream("").await;
     let first = map.next().await.unwrap();
     assert!(first.node.unwrap().cap_map.contains_key("funnel"));
+    let jailed = first.peers.iter().filter(|peer| peer.is_jailed);
+    assert_eq!(jailed.map(|peer| peer.id).collect::<Vec<_>>(), [2]);
     assert_eq!(first.peers.len(), 2);
 
     let dns = tailcfg::DnsConfig {

@@ -65,6 +65,8 @@ pub struct RouterConfig {
     pub routes: Vec<IpNet>,
     /// What becomes of the networks around us.
     pub lan: Lan,
+    /// Whether nothing may leave beside the tunnel, also while the device is gone.
+    pub is_guarded: bool,
     /// The firewall.
     pub firewall: FirewallConfig,
 }

@@ -59,6 +59,7 @@ pub(crate) fn router(
             true => Lan::Captured,
             false => Lan::Wins,
         },
+        is_guarded: uses_exit_node(prefs),
         firewall: firewall(map, prefs, udp_ports),
     }
 }

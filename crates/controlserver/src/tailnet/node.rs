@@ -33,6 +33,9 @@ pub(crate) struct Node {
     /// Whether an administrator, or the rules, let the machine take part.
     #[serde(default = "approved_before_approval")]
     pub(crate) approved: bool,
+    /// Whether others may open connections to it, but it none to them.
+    #[serde(default)]
+    pub(crate) jailed: bool,
     /// Capabilities that it has for itself.
     #[serde(default)]
     pub(crate) attributes: CapMap,

@@ -56,6 +56,11 @@ impl Tailnet {
         self.edit(id, |node| node.attributes = attributes)
     }
 
+    /// Says whether the others let nothing in that the node begins.
+    pub(crate) fn set_jailed(&mut self, id: NodeId, jailed: bool) -> Result<(), Refused> {
+        self.edit(id, |node| node.jailed = jailed)
+    }
+
     /// Sets the subnets that may be routed to the node; those that it also advertises are.
     pub(crate) fn set_routes(&mut self, id: NodeId, routes: Vec<IpNet>) -> Result<(), Refused> {
         if let Some(bad) = routes.iter().find(|route| route.trunc() != **route) {

@@ -236,6 +236,7 @@ impl Tailnet {
             label: String::new(),
             is_named: false,
             approved: false,
+            jailed: false,
             attributes: Default::default(),
             routes: Vec::new(),
             v4,

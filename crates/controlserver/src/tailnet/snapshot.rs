@@ -57,6 +57,7 @@ impl NodeView {
                 last_seen: node.last_seen.filter(|_| !node.online),
                 online: Some(node.online),
                 machine_authorized: node.approved,
+                is_jailed: node.jailed,
                 ..tailcfg::Node::default()
             },
         }
@@ -76,6 +77,7 @@ impl NodeView {
         // The client is connected, whatever the others have been told yet.
         node.online = Some(true);
         node.last_seen = None;
+        node.is_jailed = false;
         node.cap_map.clone_from(&self.attributes);
         node.cap_map.insert(
             cap::DEFAULT_AUTO_UPDATE.into(),

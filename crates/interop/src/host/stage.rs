@@ -87,6 +87,13 @@ impl Stage {
             .with_admin(async move |admin| admin.remove_node(id).await)
     }
 
+    /// Has the others let nothing in that the node with this address begins.
+    pub(super) fn jail(&self, address: IpAddr) -> Result<()> {
+        let id = self.number_of(address)?;
+        self.tailnet
+            .with_admin(async move |admin| admin.set_jailed(id, true).await)
+    }
+
     fn number_of(&self, address: IpAddr) -> Result<NodeId> {
         let nodes = self.tailnet.with_admin(async |admin| Ok(admin.nodes()))?;
         let mut nodes = nodes.into_iter();

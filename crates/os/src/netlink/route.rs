@@ -35,8 +35,12 @@ pub const TABLE_DEFAULT: u32 = 253;
 
 /// A route that leads somewhere.
 pub const UNICAST: u8 = 1;
+/// A route that leads nowhere, and says so to who sends.
+pub const UNREACHABLE: u8 = 7;
 /// A route that sends the search on to the next rule.
 pub const THROW: u8 = 9;
+/// Kinds of routes that lead to no interface: from blackholes to those that send the search on.
+const LEAD_NOWHERE: std::ops::RangeInclusive<u8> = 6..=THROW;
 /// `RTPROT_BOOT`: what the originals and plain `ip route add` set.
 const PROTOCOL_BOOT: u8 = 3;
 
@@ -203,6 +207,8 @@ impl Route {
             }
         }
         route.to = IpNet::new(to, prefix_len).ok()?;
+        // The kernel shows those of IPv6 at the loopback interface.
+        route.link = route.link.filter(|_| !LEAD_NOWHERE.contains(&route.kind));
         Some(route)
     }
 

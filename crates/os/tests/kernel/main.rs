@@ -37,26 +37,32 @@ fn in_namespace(name: &str, test: impl AsyncFnOnce() + Send + 'static) {
     }
 }
 
-/// Runs a program in the namespace of the calling thread.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it runs the tools that people use"
-)]
+/// Runs a program in the namespace of the calling thread, which must succeed; what it prints.
 #[cfg(target_os = "linux")]
 fn run(line: &str) -> String {
-    let mut words = line.split(' ');
-    let program = words.next().unwrap();
-    let output = std::process::Command::new(program)
-        .args(words)
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .output()
-        .unwrap_or_else(|error| {
-            panic!("{program}: {error}; install iproute2, iptables and nftables")
-        });
+    let output = try_run(line);
     assert!(
         output.status.success(),
         "{line}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same, whatever comes of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it runs the tools that people use"
+)]
+#[cfg(target_os = "linux")]
+fn try_run(line: &str) -> std::process::Output {
+    let mut words = line.split(' ');
+    let program = words.next().unwrap();
+    std::process::Command::new(program)
+        .args(words)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("{program}: {error}; install iproute2, iptables and nftables")
+        })
 }

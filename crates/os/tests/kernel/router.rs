@@ -362,3 +362,57 @@ fn with_an_exit_node_the_network_around_us_is_captured_unless_it_is_wanted() {
         },
     );
 }
+
+/// The machine's way to `to`, as the kernel says; `None` if there is none.
+fn way(to: &str, mark: &str) -> Option<String> {
+    let output = crate::try_run(&format!("ip route get {to} mark {mark}"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let device = said.split(" dev ").nth(1)?;
+    Some(device.split(' ').next()?.to_owned())
+}
+
+#[test]
+fn nothing_leaves_beside_an_exit_node_while_the_device_is_gone() {
+    in_namespace(
+        "nothing_leaves_beside_an_exit_node_while_the_device_is_gone",
+        async || {
+            run("ip link set lo up");
+            plug_in("192.168.7.2/24");
+            run("ip -6 addr add 2001:db8::2/64 dev lan0 nodad");
+            run("ip route add default via 192.168.7.1");
+            run("ip -6 route add default via 2001:db8::1");
+            let ways = |mark| {
+                ["192.0.2.1", "2001:db9::1", "192.168.7.9", "2001:db8::9"].map(|to| way(to, mark))
+            };
+            let lan = || Some("lan0".to_owned());
+            let tunnel = || Some("tst0".to_owned());
+            assert_eq!(ways("0"), [lan(), lan(), lan(), lan()]);
+
+            let device = os::tun::open("tst0", 1280).unwrap();
+            let mut router = LinuxRouter::new("tst0").unwrap();
+            let want = RouterConfig {
+                lan: Lan::Kept,
+                is_guarded: true,
+                ..config(
+                    &["100.64.0.1/32", "fd7a:115c:a1e0::1/128"],
+                    &["0.0.0.0/0", "::/0"],
+                )
+            };
+            assert_eq!(router.apply(&want).failures, Vec::<String>::new());
+            assert_eq!(ways("0"), [tunnel(), tunnel(), lan(), lan()]);
+            let bypass = "0x80000";
+            assert_eq!(ways(bypass), [lan(), lan(), lan(), lan()]);
+            // Nothing is left to do, for either family.
+            assert_eq!(router.differences(&want).unwrap(), []);
+
+            // As when the daemon is killed: its device and all routes to it go.
+            drop(device);
+            assert_eq!(ways("0"), [None, None, lan(), lan()]);
+            assert_eq!(ways(bypass), [lan(), lan(), lan(), lan()]);
+
+            os::router::cleanup("tst0");
+            assert_eq!(ways("0"), [lan(), lan(), lan(), lan()]);
+            assert_eq!((table(), seen().2), (vec![], vec![]));
+        },
+    );
+}

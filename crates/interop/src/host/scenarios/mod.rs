@@ -5,8 +5,10 @@ use super::{Scenario, Verdict};
 mod a_change_that_would_cut_ssh_is_undone_unless_confirmed;
 mod a_flushed_firewall_is_mended;
 mod a_flushed_routing_table_is_mended;
+mod a_jailed_peer_is_reached_and_reaches_nobody;
 mod a_local_network_that_goes_away_hands_over_to_a_peer;
 mod a_machine_among_carriers_addresses_stays_reachable;
+mod a_machine_without_ipv6_is_served_by_ipv4;
 mod a_mebibyte_passes_whatever_the_network_carries;
 mod a_mebibyte_passes_where_routers_keep_silent;
 mod a_resolv_conf_that_a_container_mounted_is_back;
@@ -22,6 +24,7 @@ mod a_subnet_router_shows_who_comes_through_it_if_told;
 mod an_api_for_peers_keeps_browsers_out;
 mod an_exit_node_carries_both_families;
 mod an_exit_node_leaves_the_local_network_if_told;
+mod another_vpn_keeps_its_ways;
 mod containers_still_reach_the_internet;
 mod debians_resolvconf_is_told_and_told_back;
 mod deleted_rules_are_mended;
@@ -35,6 +38,8 @@ mod networkmanager_goes_on_beside_us;
 mod nothing_is_left_after_a_kill_and_cleanup;
 mod nothing_is_left_after_down_and_stop;
 mod nothing_leaves_beside_the_exit_node;
+mod nothing_leaves_by_ipv6_where_the_device_has_none;
+mod nothing_leaves_while_the_daemon_is_dead;
 mod nothing_leaves_while_the_exit_node_is_dead;
 mod openresolv_is_told_and_told_back;
 mod our_rules_come_before_those_of_mwan3;
@@ -95,6 +100,8 @@ scenarios![
     an_api_for_peers_keeps_browsers_out,
     nothing_leaves_beside_the_exit_node,
     nothing_leaves_while_the_exit_node_is_dead,
+    nothing_leaves_while_the_daemon_is_dead,
+    nothing_leaves_by_ipv6_where_the_device_has_none,
     an_exit_node_leaves_the_local_network_if_told,
     what_a_change_would_do_is_told_before,
     a_change_that_would_cut_ssh_is_undone_unless_confirmed,
@@ -103,4 +110,7 @@ scenarios![
     strange_servers_harm_nobody,
     containers_still_reach_the_internet,
     a_second_daemon_does_not_harm_the_first,
+    another_vpn_keeps_its_ways,
+    a_machine_without_ipv6_is_served_by_ipv4,
+    a_jailed_peer_is_reached_and_reaches_nobody,
 ];

@@ -4,13 +4,15 @@ use std::env;
 
 use host::{CgnatGuard, Lan, RouterConfig};
 
-/// `TS_LAN_ROUTES=yield`, `TS_CGNAT_GUARD=narrow|drop|off` and `TS_SELF_HEALING=rules`.
+/// `TS_LAN_ROUTES=yield`, `TS_CGNAT_GUARD=narrow|drop|off`, `TS_LEAK_GUARD=off` and `TS_SELF_HEALING=rules`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Knobs {
     lan_yields: bool,
     cgnat: Option<CgnatGuard>,
     /// Whether nothing is mended but rules, as by the originals.
     mends_rules_only: bool,
+    /// Whether what goes to an exit node leaves beside it while the device is gone, as by the originals.
+    leaks: bool,
 }
 
 impl Knobs {
@@ -20,10 +22,16 @@ impl Knobs {
             value("TS_LAN_ROUTES").as_deref(),
             value("TS_CGNAT_GUARD").as_deref(),
             value("TS_SELF_HEALING").as_deref(),
+            value("TS_LEAK_GUARD").as_deref(),
         )
     }
 
-    fn new(lan: Option<&str>, cgnat: Option<&str>, healing: Option<&str>) -> Self {
+    fn new(
+        lan: Option<&str>,
+        cgnat: Option<&str>,
+        healing: Option<&str>,
+        leaks: Option<&str>,
+    ) -> Self {
         let unknown = |name: &str, value: &str, known: &str| {
             tracing::warn!("{name}={value} is not known and is ignored; known: {known}");
         };
@@ -53,10 +61,19 @@ impl Knobs {
                 false
             }
         };
+        let leaks = match leaks.unwrap_or_default() {
+            "" | "on" => false,
+            "off" => true,
+            other => {
+                unknown("TS_LEAK_GUARD", other, "on, off");
+                false
+            }
+        };
         Self {
             lan_yields,
             cgnat,
             mends_rules_only,
+            leaks,
         }
     }
 
@@ -70,6 +87,7 @@ impl Knobs {
         if self.lan_yields && config.lan == Lan::Wins {
             config.lan = Lan::Yields;
         }
+        config.is_guarded &= !self.leaks;
         if let Some(cgnat) = self.cgnat {
             config.firewall.cgnat = cgnat;
         }
@@ -93,7 +111,7 @@ mod tests {
             routes: vec!["10.0.0.0/8".parse().unwrap()],
             ..RouterConfig::default()
         };
-        let knobs = Knobs::new(Some("yield"), Some("off"), None);
+        let knobs = Knobs::new(Some("yield"), Some("off"), None, Some("off"));
         assert_eq!(knobs.turn(&empty), empty);
         let turned = knobs.turn(&full);
         assert_eq!(
@@ -105,12 +123,18 @@ mod tests {
             ..full.clone()
         };
         assert_eq!(knobs.turn(&captured).lan, Lan::Captured);
+        let guarded = RouterConfig {
+            is_guarded: true,
+            ..full.clone()
+        };
+        assert!(!knobs.turn(&guarded).is_guarded);
+        assert!(Knobs::default().turn(&guarded).is_guarded);
         for (lan, cgnat) in [
             (None, None),
             (Some("?"), Some("?")),
             (Some("win"), Some("")),
         ] {
-            assert_eq!(Knobs::new(lan, cgnat, None).turn(&full), full);
+            assert_eq!(Knobs::new(lan, cgnat, None, lan).turn(&full), full);
         }
     }
 }

@@ -212,6 +212,7 @@ fn read(netlink: &mut Netlink, device: &str) -> io::Result<Have> {
         link: index,
         is_up: link.is_some_and(|link| link.up),
         v6: has_v6(device),
+        machine_v6: std::path::Path::new(IF_INET6).exists(),
         others: of(
             &|link| Some(link.index) != index && !link.loopback && link.up && link.carrier,
             &addresses,
@@ -227,6 +228,9 @@ fn read(netlink: &mut Netlink, device: &str) -> io::Result<Have> {
         has_mwan3: std::path::Path::new(MWAN3).exists(),
     })
 }
+
+/// There where the kernel has IPv6.
+const IF_INET6: &str = "/proc/net/if_inet6";
 
 /// Whether the device can have IPv6 addresses. A device too narrow for IPv6 has no such file.
 fn has_v6(device: &str) -> bool {

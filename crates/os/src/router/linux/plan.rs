@@ -5,11 +5,13 @@ use std::fmt;
 use std::net::IpAddr;
 
 use host::{Difference, Lan, RouterConfig};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use packet::addr::{CGNAT, is_tailscale_ip};
 
 use super::{BYPASS_MARK, MARK_MASK, RULE_BASE, RULE_BASE_BEFORE_MWAN3, TABLE};
-use crate::netlink::route::{Action, TABLE_DEFAULT, TABLE_MAIN, THROW, UNICAST, set_link_up};
+use crate::netlink::route::{
+    Action, TABLE_DEFAULT, TABLE_MAIN, THROW, UNICAST, UNREACHABLE, set_link_up,
+};
 use crate::netlink::{Address, Request, Route, Rule};
 
 /// What the kernel has.
@@ -21,6 +23,8 @@ pub(super) struct Have {
     pub(super) is_up: bool,
     /// Whether it can have IPv6 addresses.
     pub(super) v6: bool,
+    /// Whether anything of the machine can.
+    pub(super) machine_v6: bool,
     /// Its addresses.
     pub(super) addresses: Vec<IpNet>,
     /// All routes of our table.
@@ -65,6 +69,8 @@ pub(super) struct Want {
     pub(super) addresses: BTreeSet<IpNet>,
     pub(super) routes: BTreeSet<IpNet>,
     lan: Lan,
+    /// Whether nothing may leave beside the tunnel, whatever becomes of the device.
+    is_guarded: bool,
 }
 
 /// One thing to do.
@@ -93,6 +99,7 @@ impl Want {
             addresses: config.addresses.iter().copied().collect(),
             routes: config.routes.iter().map(IpNet::trunc).collect(),
             lan: config.lan,
+            is_guarded: config.is_guarded,
         }
     }
 
@@ -107,18 +114,31 @@ impl Want {
     }
 
     /// The routes of our table, with the exceptions to them.
-    fn table(&self, have: &Have, link: u32) -> Vec<Route> {
+    fn table(&self, have: &Have) -> Vec<Route> {
         let exceptions = self.exceptions(have);
         let mut tunnel: BTreeSet<IpNet> = self.routes.difference(&exceptions).copied().collect();
         if self.lan == Lan::Captured {
             tunnel.extend(networks(&have.others));
         }
-        let tunnel = tunnel.into_iter().map(|to| route(link, to));
-        let exceptions = exceptions.into_iter().map(exception);
-        tunnel
-            .chain(exceptions)
-            .filter(|route| have.v6 || route.to.addr().is_ipv4())
-            .collect()
+        let tunnel = tunnel
+            .into_iter()
+            .filter(|to| have.v6 || to.addr().is_ipv4())
+            .filter_map(|to| have.link.map(|link| route(link, to)));
+        let exceptions = exceptions
+            .into_iter()
+            .filter(|to| self.concerns(have, to.addr().is_ipv6()))
+            .filter(|_| have.link.is_some() || self.is_guarded)
+            .map(exception);
+        let guards = [false, true]
+            .into_iter()
+            .filter(|v6| self.is_on() && self.is_guarded && self.concerns(have, *v6))
+            .map(guard);
+        tunnel.chain(exceptions).chain(guards).collect()
+    }
+
+    /// Whether a family has rules of ours: where the device has it, and where nothing of it may leave without us.
+    fn concerns(&self, have: &Have, v6: bool) -> bool {
+        !v6 || have.v6 || (self.is_guarded && have.machine_v6)
     }
 
     /// Networks around us that stay reachable although a route into the tunnel leads there too.
@@ -175,11 +195,11 @@ fn is_our_rule(rule: &Rule) -> bool {
 /// its routes.
 pub(super) fn plan(have: &Have, want: &Want) -> Vec<Step> {
     let mut steps = Vec::new();
-    let is_on = want.is_on() && have.link.is_some();
+    let is_on = want.is_on() && (have.link.is_some() || want.is_guarded);
     let usable = |net: &&IpNet| have.v6 || net.addr().is_ipv4();
     let wanted_rules: Vec<Rule> = [false, true]
         .into_iter()
-        .filter(|v6| is_on && (!v6 || have.v6))
+        .filter(|v6| is_on && want.concerns(have, *v6))
         .flat_map(|v6| rules(v6, have.rule_base()))
         .collect();
     if let Some(link) = have.link {
@@ -200,10 +220,7 @@ pub(super) fn plan(have: &Have, want: &Want) -> Vec<Step> {
             .filter(|rule| !have.rules.contains(rule))
             .map(|rule| Step::AddRule(*rule)),
     );
-    let table = match have.link {
-        Some(link) => want.table(have, link),
-        None => Vec::new(),
-    };
+    let table = want.table(have);
     let there = |old: &Route| table.iter().any(|new| leads_same_way(old, new));
     steps.extend(
         table
@@ -213,8 +230,10 @@ pub(super) fn plan(have: &Have, want: &Want) -> Vec<Step> {
             .map(|new| Step::AddRoute(*new)),
     );
     // For IPv4, an exception in place of a route has replaced it already.
-    let replaced =
-        |old: &Route| old.to.addr().is_ipv4() && table.iter().any(|new| new.to == old.to);
+    let replaced = |old: &Route| {
+        let is_same = |new: &Route| (new.to, new.metric) == (old.to, old.metric);
+        old.to.addr().is_ipv4() && table.iter().any(is_same)
+    };
     steps.extend(
         have.routes
             .iter()
@@ -259,6 +278,25 @@ fn exception(to: IpNet) -> Route {
     }
 }
 
+/// What holds where the device and its routes are gone, for whatever reason: nothing leaves.
+fn guard(v6: bool) -> Route {
+    let to = match v6 {
+        false => IpNet::V4(Ipv4Net::default()),
+        true => IpNet::V6(Ipv6Net::default()),
+    };
+    Route {
+        to,
+        table: TABLE,
+        kind: UNREACHABLE,
+        link: None,
+        gateway: None,
+        metric: GUARD_METRIC,
+    }
+}
+
+/// Every other route to the same place is better.
+const GUARD_METRIC: u32 = 1 << 30;
+
 /// The networks of these addresses. Single addresses are none, and a tailnet is not around us.
 fn networks(addresses: &[IpNet]) -> impl Iterator<Item = IpNet> {
     addresses
@@ -283,10 +321,11 @@ fn leads_same_way(old: &Route, new: &Route) -> bool {
     (old.to, old.kind, old.link) == (new.to, new.kind, new.link)
 }
 
-/// Of our table: what leads to our device, and exceptions, which lead to none.
+/// Of our table: what leads to our device, and exceptions and guards, which lead to none.
 fn is_our_route(route: &Route, link: Option<u32>) -> bool {
     match route.kind {
-        THROW => route.link.is_none(),
+        THROW => true,
+        UNREACHABLE => route.metric == GUARD_METRIC,
         _ => link.is_some() && route.link == link,
     }
 }
@@ -315,7 +354,7 @@ impl Step {
             Self::LinkUp(_) | Self::AddRule(_) | Self::RemoveRule(_) => None,
         };
         let step = match self {
-            Self::AddRoute(route) if route.link.is_none() => {
+            Self::AddRoute(route) if route.kind == THROW => {
                 format!("keep {} out of the tunnel", route.to)
             }
             step => step.to_string(),
@@ -335,6 +374,12 @@ impl fmt::Display for Step {
             Self::LinkUp(_) => f.write_str("set the TUN device up"),
             Self::AddAddress(address) => write!(f, "add the address {}", address.net),
             Self::RemoveAddress(address) => write!(f, "remove the address {}", address.net),
+            Self::AddRoute(route) if route.kind == UNREACHABLE => {
+                write!(f, "let nothing to {} leave beside the tunnel", route.to)
+            }
+            Self::RemoveRoute(route) if route.kind == UNREACHABLE => {
+                write!(f, "let what is for {} leave beside the tunnel", route.to)
+            }
             Self::AddRoute(route) => write!(f, "add the route to {}", route.to),
             Self::RemoveRoute(route) => write!(f, "remove the route to {}", route.to),
             Self::AddRule(rule) => write!(f, "add the {} rule {}", family(rule), rule.priority),
@@ -369,6 +414,7 @@ mod tests {
         Have {
             link: Some(LINK),
             v6: true,
+            machine_v6: true,
             ..Have::default()
         }
     }
@@ -382,9 +428,12 @@ mod tests {
                 Step::RemoveAddress(address) => have.addresses.retain(|net| *net != address.net),
                 Step::AddRoute(mut route) => {
                     // As the kernel does.
-                    route.metric = if route.to.addr().is_ipv6() { 1024 } else { 0 };
+                    if route.metric == 0 && route.to.addr().is_ipv6() {
+                        route.metric = 1024;
+                    }
                     if route.to.addr().is_ipv4() {
-                        have.routes.retain(|old| old.to != route.to);
+                        have.routes
+                            .retain(|old| (old.to, old.metric) != (route.to, route.metric));
                     }
                     have.routes.push(route);
                 }
@@ -507,6 +556,73 @@ mod tests {
         assert!(have.rules.is_empty() && have.routes.is_empty());
     }
 
+    fn guarded(routes: &[&str]) -> Want {
+        Want::from_config(&RouterConfig {
+            addresses: nets(&["100.64.0.1/32"]),
+            routes: nets(routes),
+            lan: Lan::Kept,
+            is_guarded: true,
+            ..RouterConfig::default()
+        })
+    }
+
+    #[test]
+    fn a_guard_stays_when_the_device_goes_and_goes_when_it_is_not_wanted() {
+        let mut have = Have {
+            others: nets(&["192.0.2.1/24", "2001:db8::1/64"]),
+            ..empty()
+        };
+        let want = guarded(&["0.0.0.0/0", "::/0"]);
+        let steps = plan(&have, &want);
+        carry_out(&mut have, &steps);
+        assert_eq!(have.routes.len(), 2 + 2 + 2, "{:?}", have.routes);
+
+        // The daemon, or the device alone, is gone.
+        have.link = None;
+        have.v6 = false;
+        have.addresses.clear();
+        have.routes.retain(|route| route.link.is_none());
+        assert_eq!(plan(&have, &want), []);
+        assert!([false, true].iter().all(|v6| {
+            let guard = guard(*v6);
+            have.routes
+                .iter()
+                .any(|route| leads_same_way(route, &guard))
+        }));
+        let steps = plan(&have, &Want::default());
+        carry_out(&mut have, &steps);
+        assert!(have.rules.is_empty() && have.routes.is_empty());
+    }
+
+    #[test]
+    fn a_device_without_ipv6_lets_none_pass_beside_it() {
+        let mut have = Have {
+            v6: false,
+            ..empty()
+        };
+        let steps = plan(&have, &guarded(&["0.0.0.0/0", "::/0"]));
+        carry_out(&mut have, &steps);
+        assert!(have.rules.iter().any(|rule| rule.v6));
+        let any = "::/0".parse().unwrap();
+        let leads: Vec<u8> = have
+            .routes
+            .iter()
+            .filter(|route| route.to == any)
+            .map(|route| route.kind)
+            .collect();
+        assert_eq!(leads, [UNREACHABLE]);
+
+        // A kernel that has none has nothing to guard.
+        let mut have = Have {
+            v6: false,
+            machine_v6: false,
+            ..empty()
+        };
+        let steps = plan(&have, &guarded(&["0.0.0.0/0", "::/0"]));
+        carry_out(&mut have, &steps);
+        assert!(!have.rules.iter().any(|rule| rule.v6));
+    }
+
     fn configs() -> impl Strategy<Value = Want> {
         let ip = prop_oneof![
             (1u8..5).prop_map(|n| format!("100.64.0.{n}/32")),
@@ -519,12 +635,14 @@ mod tests {
             Just("::/0".to_owned()),
         ];
         let set = |text| prop::collection::vec(text, 0..4);
-        (set(ip.boxed()), set(net.boxed())).prop_map(|(addresses, routes)| {
+        let all = (set(ip.boxed()), set(net.boxed()), any::<bool>());
+        all.prop_map(|(addresses, routes, is_guarded)| {
             let borrowed =
                 |all: &[String]| nets(&all.iter().map(String::as_str).collect::<Vec<_>>());
             Want::from_config(&RouterConfig {
                 addresses: borrowed(&addresses),
                 routes: borrowed(&routes),
+                is_guarded,
                 ..RouterConfig::default()
             })
         })
@@ -540,7 +658,10 @@ mod tests {
                 prop_assert_eq!(plan(&have, want), [], "one round is enough");
                 let addresses: BTreeSet<IpNet> = have.addresses.iter().copied().collect();
                 prop_assert_eq!(&addresses, &want.addresses);
-                let routes: BTreeSet<IpNet> = have.routes.iter().map(|route| route.to).collect();
+                let (guards, routes): (Vec<Route>, Vec<Route>) =
+                    have.routes.iter().partition(|route| route.kind == UNREACHABLE);
+                let routes: BTreeSet<IpNet> = routes.iter().map(|route| route.to).collect();
+                prop_assert_eq!(guards.len(), if want.is_on() && want.is_guarded { 2 } else { 0 });
                 prop_assert_eq!(&routes, &want.routes);
                 prop_assert_eq!(have.rules.len(), if want.is_on() { 8 } else { 0 });
             }
