@@ -48,6 +48,11 @@ impl Bus {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn over(connection: Connection) -> Self {
+        Self(connection)
+    }
+
     /// Whether a service is there. One that is not yet is started, if the system knows how.
     async fn has(&self, service: &str, path: &str) -> bool {
         let ping = self.0.call_method(
@@ -81,13 +86,45 @@ impl Bus {
     }
 
     async fn property(&self, path: &str, interface: &str, name: &str) -> Result<String> {
-        let properties = Some("org.freedesktop.DBus.Properties");
-        let named = (interface, name);
-        let get = self
-            .0
-            .call_method(Some(NETWORK_MANAGER), path, properties, "Get", &named);
-        let reply = get.await?;
-        text_of(reply.body().data())
+        text_of(self.get(path, interface, name).await?.body().data())
+    }
+
+    async fn get(&self, path: &str, interface: &str, name: &str) -> Result<Message> {
+        let properties = "org.freedesktop.DBus.Properties";
+        self.device_call(path, properties, "Get", &(interface, name))
+            .await
+    }
+
+    /// Calls NetworkManager.
+    pub(super) async fn network_manager_call<B>(&self, method: &str, body: &B) -> Result<Message>
+    where
+        B: serde::Serialize + zbus::zvariant::DynamicType,
+    {
+        self.device_call(NETWORK_MANAGER_PATH, NETWORK_MANAGER, method, body)
+            .await
+    }
+
+    /// Calls an object of NetworkManager's.
+    pub(super) async fn device_call<B>(
+        &self,
+        path: &str,
+        interface: &str,
+        method: &str,
+        body: &B,
+    ) -> Result<Message>
+    where
+        B: serde::Serialize + zbus::zvariant::DynamicType,
+    {
+        let to = Some(NETWORK_MANAGER);
+        self.0
+            .call_method(to, path, Some(interface), method, body)
+            .await
+    }
+
+    /// What NetworkManager knows of all connections' servers.
+    pub(super) async fn network_manager_dns(&self) -> Result<Message> {
+        self.get(DNS_MANAGER_PATH, DNS_MANAGER, "Configuration")
+            .await
     }
 
     /// Calls systemd-resolved.

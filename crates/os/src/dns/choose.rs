@@ -14,8 +14,10 @@ const TOLD_VERSIONS: std::ops::RangeInclusive<[u32; 3]> = [1, 26, 0]..=[1, 26, 5
 pub(super) enum Manager {
     Direct,
     Resolved,
-    /// One of the versions through which systemd-resolved must be told.
-    EarlyNm,
+    /// One of the versions through which systemd-resolved must be told; whether it shares names out.
+    EarlyNm {
+        splits: bool,
+    },
     DebianResolvconf,
     Openresolv,
 }
@@ -26,7 +28,7 @@ impl Manager {
         match self {
             Self::Direct => "direct",
             Self::Resolved => "systemd-resolved",
-            Self::EarlyNm => "network-manager",
+            Self::EarlyNm { .. } => "network-manager",
             Self::DebianResolvconf => "debian-resolvconf",
             Self::Openresolv => "openresolv",
         }
@@ -92,27 +94,31 @@ pub(super) fn choose(facts: &Facts) -> (Manager, Option<&'static str>) {
         Owner::Resolved | Owner::NetworkManager if !asks_resolved(facts, text) => Manager::Direct,
         Owner::Resolved => match &facts.network_manager {
             Some(other) if other.dns_mode == "systemd-resolved" && other.must_be_told() => {
-                Manager::EarlyNm
+                other.told()
             }
             _ => Manager::Resolved,
         },
         Owner::NetworkManager => match &facts.network_manager {
-            Some(other) if other.must_be_told() => Manager::EarlyNm,
+            Some(other) if other.must_be_told() => other.told(),
             Some(other) if other.dns_mode != "systemd-resolved" => Manager::Direct,
             Some(_) => return (Manager::Resolved, Some(MISWIRED)),
             None => Manager::Resolved,
         },
     };
-    (manager, (manager == Manager::EarlyNm).then_some(NOT_TOLD))
+    (manager, None)
 }
-
-const NOT_TOLD: &str = "NetworkManager 1.26.0 to 1.26.5 must be told of DNS servers itself, which is not built: MagicDNS may not be \
-    asked. A newer NetworkManager mends that";
 
 const MISWIRED: &str = "systemd-resolved and NetworkManager are wired together incorrectly; MagicDNS will probably not work. \
     For more info, see https://tailscale.com/s/resolved-nm";
 
 impl NetworkManager {
+    /// It shares names out only where it has another do that.
+    fn told(&self) -> Manager {
+        Manager::EarlyNm {
+            splits: ["dnsmasq", "systemd-resolved"].contains(&self.dns_mode.as_str()),
+        }
+    }
+
     fn must_be_told(&self) -> bool {
         let mut parts = self
             .version
@@ -190,14 +196,18 @@ mod tests {
         assert_eq!(manager(&too_late), Manager::Direct);
     }
 
+    fn early(splits: bool) -> Manager {
+        Manager::EarlyNm { splits }
+    }
+
     #[test]
     fn network_manager_is_told_where_only_it_is_heard() {
         for (text, version, mode, expected) in [
-            (RESOLVED, "1.26.3", "systemd-resolved", Manager::EarlyNm),
+            (RESOLVED, "1.26.3", "systemd-resolved", early(true)),
             (RESOLVED, "1.26.3", "default", Manager::Resolved),
             (RESOLVED, "1.26.6", "systemd-resolved", Manager::Resolved),
             (RESOLVED, "1.42", "systemd-resolved", Manager::Resolved),
-            (NM, "1.26.0-2.el8", "none", Manager::EarlyNm),
+            (NM, "1.26.0-2.el8", "none", early(false)),
             (NM, "1.42.4", "default", Manager::Direct),
             (NM_ALONE, "1.42.4", "default", Manager::Direct),
         ] {
@@ -205,12 +215,7 @@ mod tests {
                 network_manager: nm(version, mode),
                 ..with(text)
             };
-            let trouble = (expected == Manager::EarlyNm).then_some(NOT_TOLD);
-            assert_eq!(
-                choose(&facts),
-                (expected, trouble),
-                "{text} {version} {mode}"
-            );
+            assert_eq!(choose(&facts), (expected, None), "{text} {version} {mode}");
         }
         assert_eq!(choose(&with(NM)), (Manager::Resolved, None));
         let miswired = Facts {

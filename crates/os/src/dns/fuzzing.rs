@@ -6,6 +6,7 @@ use zbus::{Str, Variant};
 
 use super::bus::{has_owner, text_of};
 use super::choose::{Facts, choose};
+use super::network_manager;
 use super::resolv_conf::{ResolvConf, is_ours, text};
 
 /// The text of `resolv.conf`, and behind a NUL that of `nsswitch.conf`. What was understood is understood again in a file of ours, and
@@ -44,6 +45,15 @@ pub fn bus(data: &[u8]) {
     let body = Data::new(data.to_vec(), context);
     // Both for what they do to any bytes.
     let _ = has_owner(&body);
+    if let Ok(base) = network_manager::base(&body, "tailscale0") {
+        assert!(base.search.iter().all(|name| !name.is_empty()));
+    }
+    if let Ok((mut settings, _)) = body.deserialize::<network_manager::Settings>() {
+        let own = "fd7a:115c:a1e0::1".parse().expect("an address");
+        let wanted = host::DnsConfig::default();
+        network_manager::edit(&mut settings, &[own], &wanted).expect("it takes all settings");
+        to_bytes(context, &settings).expect("settings can be written");
+    }
     if let Ok(value) = text_of(&body) {
         let again = to_bytes(context, &Variant::from(Str::from(value.as_str())));
         let again = again.expect("a text can be written");

@@ -8,6 +8,7 @@ mod choose;
 mod command;
 mod direct;
 pub mod fuzzing;
+mod network_manager;
 mod resolv_conf;
 mod resolvconf;
 mod resolved;
@@ -165,7 +166,18 @@ impl LinuxDns {
                 done.map_err(|error| error.to_string())?;
                 relabel(&self.root).await
             }
-            Manager::Resolved | Manager::EarlyNm => {
+            Manager::EarlyNm { .. } => {
+                let bus = self.bus.as_ref();
+                let bus = bus.ok_or("NetworkManager: there is no D-Bus to reach it by")?;
+                let own = own_addresses(&self.device);
+                match link_number(&self.device) {
+                    Some(_) => network_manager::apply(bus, &self.device, &own, want).await,
+                    // What it knows of a device goes with it.
+                    None if *want == DnsConfig::default() => Ok(()),
+                    None => Err(format!("there is no device `{}`", self.device)),
+                }
+            }
+            Manager::Resolved => {
                 let bus = self.bus.as_ref();
                 let bus = bus.ok_or("systemd-resolved: there is no D-Bus to reach it by")?;
                 match link_number(&self.device) {
@@ -184,7 +196,14 @@ impl LinuxDns {
         match manager {
             Manager::Direct => self.direct.base().map_err(|error| error.to_string()),
             // It asks the others itself, and is asked where the file says.
-            Manager::Resolved | Manager::EarlyNm => Ok(ResolvConf {
+            Manager::EarlyNm { splits: false } => {
+                let bus = self.bus.as_ref();
+                let bus = bus.ok_or("NetworkManager: there is no D-Bus to reach it by")?;
+                let said = bus.network_manager_dns().await;
+                said.and_then(|said| network_manager::base(said.body().data(), &self.device))
+                    .map_err(|error| format!("NetworkManager: {error}"))
+            }
+            Manager::Resolved | Manager::EarlyNm { splits: true } => Ok(ResolvConf {
                 nameservers: self.direct.base().unwrap_or_default().nameservers,
                 ..ResolvConf::default()
             }),
@@ -200,7 +219,10 @@ impl LinuxDns {
         let is_other = |ip: &std::net::IpAddr| !packet::addr::is_service_ip(*ip);
         Ok(SystemDns {
             manager: manager.name(),
-            splits: matches!(manager, Manager::Resolved | Manager::EarlyNm),
+            splits: matches!(
+                manager,
+                Manager::Resolved | Manager::EarlyNm { splits: true }
+            ),
             nameservers: base.nameservers.into_iter().filter(is_other).collect(),
             search: base.search,
             trouble: trouble.map(str::to_owned),
@@ -412,6 +434,19 @@ fn link_number(device: &str) -> Option<i32> {
     let link = Netlink::open(Protocol::Route).and_then(|mut kernel| kernel.link_named(device));
     let number = link.ok()??.index;
     i32::try_from(number).ok()
+}
+
+/// The device's addresses; none where they cannot be read.
+fn own_addresses(device: &str) -> Vec<std::net::IpAddr> {
+    let read = || {
+        let mut kernel = Netlink::open(Protocol::Route)?;
+        let link = kernel.link_named(device)?.map(|link| link.index);
+        let mut all = kernel.addresses()?;
+        all.retain(|address| Some(address.link) == link);
+        std::io::Result::Ok(all)
+    };
+    let all = read().unwrap_or_default();
+    all.iter().map(|address| address.net.addr()).collect()
 }
 
 /// Where SELinux is in force, a file that we made has a label that others may not read.
