@@ -17,6 +17,7 @@ mod engine_runner;
 mod feature;
 mod http_dns;
 mod incoming;
+mod init;
 mod links;
 mod log;
 mod magic_dns;
@@ -27,5 +28,6 @@ mod userdial;
 
 pub use dial::{DatagramFlow, Dial, Stream};
 pub use feature::{Feature, FeatureHost, Registry, StatusSource};
+pub use init::TellInit;
 pub use log::{LogEntry, LogSubscription, LogTap};
 pub use run::{Config, Error, ForwardingProblem, HostParts, UidOf, run};

@@ -24,6 +24,7 @@ use crate::control_runner::ControlRunner;
 use crate::dns_runner::DnsRunner;
 use crate::engine_runner::{self, EngineRunner};
 use crate::incoming::{self, ProxyMap, Services};
+use crate::init::{self, TellInit};
 use crate::links;
 use crate::magic_dns::MagicDns;
 use crate::peer_api::PeerApi;
@@ -76,6 +77,8 @@ pub struct HostParts {
     pub forwarding_problem: ForwardingProblem,
     /// What stands in the way of routing UDP for others as fast as could be.
     pub udp_problem: ForwardingProblem,
+    /// Tells the init system that started us, if there is one.
+    pub tell_init: TellInit,
 }
 
 /// Says what keeps the machine from forwarding packets, in words for people; empty if nothing does.
@@ -162,6 +165,7 @@ struct Node {
     stop_brain: oneshot::Sender<()>,
     brain: Task,
     api: transport::server::Server,
+    tell_init: TellInit,
     _tasks: Vec<Task>,
 }
 
@@ -300,17 +304,22 @@ impl Node {
             var_root,
         };
         let (stop_brain, stopped) = oneshot::channel();
+        let api = localapi::serve(socket, Arc::new(api));
+        let told = init::keep_told(Arc::clone(&host.tell_init), brain.follow());
+        tasks.push(Task::spawn("tell the init system", told));
         Ok(Self {
             shutdown,
             tun_lost: lost,
             stop_brain,
             brain: Task::spawn("brain", brain::run(backend, hands, mailbox, stopped)),
-            api: localapi::serve(socket, Arc::new(api)),
+            api,
+            tell_init: host.tell_init,
             _tasks: tasks,
         })
     }
 
     async fn stop(self) {
+        (self.tell_init)("STOPPING=1");
         let _ = self.stop_brain.send(());
         self.brain.join().await;
         self.api.stop(LAST_REQUESTS).await;

@@ -8,6 +8,8 @@ pub mod dns;
 pub mod facts;
 #[cfg(target_os = "linux")]
 pub mod forwarding;
+#[cfg(unix)]
+pub mod init;
 pub mod lifeline;
 #[cfg(target_os = "linux")]
 pub mod links;

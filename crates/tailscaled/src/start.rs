@@ -217,6 +217,15 @@ fn network_parts(network: Network) -> Result<NetworkParts> {
     })
 }
 
+fn tell_init(env: Env<'_>) -> node::TellInit {
+    let init = os::init::Init::from_environment(env("NOTIFY_SOCKET").as_deref());
+    Arc::new(move |line: &str| {
+        if let Some(init) = &init {
+            init.tell(line);
+        }
+    })
+}
+
 async fn serve(
     flags: Flags,
     place: os::paths::StatePlace,
@@ -261,6 +270,7 @@ async fn serve(
         uid_of: Box::new(os::process::uid_of),
         forwarding_problem: Box::new(forwarding_problem),
         udp_problem: Box::new(move || udp_problem(&device)),
+        tell_init: tell_init(env),
     };
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;

@@ -327,3 +327,30 @@ fn logs_go_to_the_log_target_only_where_one_is_named() {
         "the private identity is in the log"
     );
 }
+
+#[test]
+fn an_init_system_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("notify");
+    let listener = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    listener
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let hear = || {
+        let mut bytes = [0; 256];
+        let len = listener.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..len]).into_owned()
+    };
+    let child = command(dir.path(), &[])
+        .env("NOTIFY_SOCKET", &socket)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut daemon = Daemon { child, dir };
+    assert_eq!(hear(), "READY=1");
+    // Whoever hears that can ask.
+    assert!(daemon.get("status").starts_with("HTTP/1.1 200"));
+    assert_eq!(hear(), "STATUS=Needs login: ");
+    assert_eq!(daemon.end(rustix::process::Signal::TERM), Some(0));
+    assert_eq!(hear(), "STOPPING=1");
+}
