@@ -3,9 +3,10 @@
 //! command lines and daemons with the originals, `cargo lab` starts a tailnet on this machine,
 //! `cargo xtask chaos` kills its programs, `cargo xtask interop` mixes nodes with the originals behind NATs,
 //! `cargo xtask host` plays what a daemon does to its machine, ours and the original,
-//! `cargo xtask roots` makes the systems that some of these need,
+//! `cargo xtask roots` makes the systems that some of these need, `cargo xtask dist` what people install,
 //! `cargo xtask bench` measures beside other programs.
 
+mod dist;
 mod lab;
 mod matrix;
 mod micro;
@@ -26,12 +27,13 @@ fn main() -> ExitCode {
         Some((task, rest)) if task == "bench" && rest == ["tax"] => micro::tax(),
         Some((task, rest)) if task == "bench" => lab::bench(rest),
         Some((task, [])) if task == "loom" => micro::loom(),
+        Some((task, [])) if task == "dist" => dist::run(),
         Some((task, [])) if task == "roots" => roots::run(),
         Some((task, [])) if task == "matrix" => matrix::run(),
         Some((task, [])) if task == "tidy" => tidy::run(&root()),
         _ => {
             eprintln!(
-                "usage: cargo xtask tidy\n       cargo xtask loom\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask host [--json | --help | options of the scenarios]\n       cargo xtask roots\n       cargo xtask bench net|goals|flood|dns|soak|model [--help | options]\n       cargo xtask bench micro|tax"
+                "usage: cargo xtask tidy\n       cargo xtask loom\n       cargo xtask matrix\n       cargo xtask lab [--help | options of the lab]\n       cargo xtask chaos [--help | options of the chaos]\n       cargo xtask interop [--help | options of the comparison]\n       cargo xtask host [--json | --help | options of the scenarios]\n       cargo xtask roots\n       cargo xtask dist\n       cargo xtask bench net|goals|flood|dns|soak|model [--help | options]\n       cargo xtask bench micro|tax"
             );
             ExitCode::from(2)
         }

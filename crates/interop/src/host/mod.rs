@@ -8,6 +8,7 @@ mod capture;
 mod exit;
 pub(crate) mod load;
 mod machine;
+mod packages;
 mod scenarios;
 mod servers;
 mod shared;

@@ -11,6 +11,7 @@ mod a_machine_among_carriers_addresses_stays_reachable;
 mod a_machine_without_ipv6_is_served_by_ipv4;
 mod a_mebibyte_passes_whatever_the_network_carries;
 mod a_mebibyte_passes_where_routers_keep_silent;
+mod a_package_comes_serves_and_goes_under_systemd;
 mod a_resolv_conf_that_a_container_mounted_is_back;
 mod a_resolv_conf_that_leads_nowhere_is_back_as_a_link;
 mod a_resolv_conf_that_others_overwrite_is_mended;
@@ -53,6 +54,7 @@ mod systemd_resolved_shares_names_out;
 mod the_local_network_wins_over_a_peers_route;
 mod what_a_change_would_do_is_told_before;
 mod whoever_writes_resolv_conf_last_is_who_is_asked;
+mod without_root_the_strict_unit_serves;
 
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
@@ -113,4 +115,6 @@ scenarios![
     another_vpn_keeps_its_ways,
     a_machine_without_ipv6_is_served_by_ipv4,
     a_jailed_peer_is_reached_and_reaches_nobody,
+    a_package_comes_serves_and_goes_under_systemd,
+    without_root_the_strict_unit_serves,
 ];
