@@ -136,6 +136,16 @@ pub enum BadQuery {
     Answered(Vec<u8>),
 }
 
+impl BadQuery {
+    /// The answer, if one is due.
+    pub fn reply(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Silent => None,
+            Self::Answered(reply) => Some(reply),
+        }
+    }
+}
+
 impl Query {
     /// Reads a message.
     pub fn parse(bytes: &[u8]) -> Result<Self, BadQuery> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use backend::Snapshot;
 use dataplane::{Incoming, IncomingTcp, IncomingUdp};
 use dns::{
-    Attempt, BadQuery, Kind, Lookup, Name, Names, Query, Race, Rcode, Response, Server, Transport,
-    Zones, entrants,
+    Attempt, Kind, Lookup, Name, Names, Query, Race, Rcode, Response, Server, Transport, Zones,
+    entrants,
 };
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -180,8 +180,7 @@ impl MagicDns {
     pub(crate) async fn answer_peer(&self, message: &[u8]) -> Option<Vec<u8>> {
         let query = match Query::parse(message) {
             Ok(query) => query,
-            Err(BadQuery::Answered(reply)) => return Some(reply),
-            Err(BadQuery::Silent) => return None,
+            Err(bad) => return bad.reply(),
         };
         let snapshot = self.brain.snapshot();
         let refused = snapshot
@@ -206,8 +205,7 @@ impl MagicDns {
     pub(crate) async fn answer(&self, message: Vec<u8>, transport: Transport) -> Option<Vec<u8>> {
         let query = match Query::parse(&message) {
             Ok(query) => query,
-            Err(BadQuery::Answered(reply)) => return Some(reply),
-            Err(BadQuery::Silent) => return None,
+            Err(bad) => return bad.reply(),
         };
         let mut reply = match self.look_up(&query) {
             Lookup::Answer(reply) => reply,

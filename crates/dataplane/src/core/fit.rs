@@ -71,10 +71,6 @@ impl Fit {
         self.to
     }
 
-    pub(crate) fn is_for(&self, to: SocketAddr) -> bool {
-        self.to == to
-    }
-
     /// The longest packet; 0 for all that the device takes.
     pub(crate) fn limit(&self) -> usize {
         match (self.by_kernel, self.by_pings) {

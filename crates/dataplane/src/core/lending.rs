@@ -90,7 +90,7 @@ impl Core {
             tunnel.fit = None;
             return tunnel.cell.inner_mtu.store(0, Ordering::Relaxed);
         };
-        let fit = tunnel.fit.take_if(|fit| fit.is_for(to));
+        let fit = tunnel.fit.take_if(|fit| fit.to() == to);
         let mut fit = fit.unwrap_or_else(|| Fit::new(to, mtu, now));
         let ask = fit.poll(now);
         tunnel.fit = Some(fit);
@@ -133,7 +133,7 @@ impl Core {
             .tunnels
             .get_mut(&peer)
             .and_then(|tunnel| tunnel.fit.as_mut());
-        if let Some(fit) = fit.filter(|fit| fit.is_for(to)) {
+        if let Some(fit) = fit.filter(|fit| fit.to() == to) {
             fit.heard(mtu);
             self.show_limit(peer);
         }

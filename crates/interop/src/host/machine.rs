@@ -148,9 +148,31 @@ impl Machine {
         Ok(self.cli(&["ip", "-4"])?.trim().parse()?)
     }
 
+    /// Its IPv6 address in the tailnet.
+    pub(super) fn address_v6(&self) -> Result<IpAddr> {
+        Ok(self.cli(&["ip", "-6"])?.trim().parse()?)
+    }
+
     /// Runs a line of shell on the machine; what it printed.
     pub(super) fn sh(&self, line: &str) -> Result<String> {
         sh(self.site.node(), line).with_context(|| format!("on {}", self.name))
+    }
+
+    /// Takes programs away from the machine, and from it alone.
+    pub(super) fn take_away(&self, programs: &[&str]) -> Result<()> {
+        const LAYER: &str = "/mnt";
+        for place in ["/usr/sbin", "/usr/bin"] {
+            self.sh(&format!(
+                "mount -t tmpfs lab {LAYER} && mkdir {LAYER}/upper {LAYER}/work && \
+                 mount -t overlay lab -o lowerdir={place},upperdir={LAYER}/upper,workdir={LAYER}/work {place} && \
+                 umount -l {LAYER} && cd {place} && rm -f {}",
+                programs.join(" ")
+            ))?;
+        }
+        for program in programs {
+            self.sh(&format!("! command -v {program}"))?;
+        }
+        Ok(())
     }
 
     pub(super) fn resolv_conf(&self) -> Result<String> {
@@ -207,8 +229,9 @@ impl Machine {
 /// Fails with the first line in which two states differ.
 pub(super) fn same(before: &str, after: &str) -> Result<()> {
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
-    let extra = new.iter().find(|line| !old.contains(line));
-    let lost = old.iter().find(|line| !new.contains(line));
+    let says = |line: &&&str| !line.trim().is_empty();
+    let extra = new.iter().filter(says).find(|line| !old.contains(line));
+    let lost = old.iter().filter(says).find(|line| !new.contains(line));
     match (extra, lost) {
         _ if before == after => Ok(()),
         (Some(line), _) => bail!("left behind: {}", line.trim()),

@@ -3,11 +3,14 @@
 use super::{Scenario, Verdict};
 
 mod a_change_that_would_cut_ssh_is_undone_unless_confirmed;
+mod a_dead_daemon_leaves_the_local_network_if_told;
 mod a_flushed_firewall_is_mended;
 mod a_flushed_routing_table_is_mended;
 mod a_jailed_peer_is_reached_and_reaches_nobody;
 mod a_local_network_that_goes_away_hands_over_to_a_peer;
 mod a_machine_among_carriers_addresses_stays_reachable;
+mod a_machine_without_ip6tables_has_ipv6;
+mod a_machine_without_iptables_has_its_firewall;
 mod a_machine_without_ipv6_is_served_by_ipv4;
 mod a_mebibyte_passes_whatever_the_network_carries;
 mod a_mebibyte_passes_where_routers_keep_silent;
@@ -18,6 +21,7 @@ mod a_resolv_conf_that_others_overwrite_is_mended;
 mod a_resolver_of_the_machines_own_is_asked_for_others;
 mod a_route_over_the_control_server_does_not_cut_it_off;
 mod a_router_that_does_not_forward_is_told_of;
+mod a_routers_busybox_is_enough;
 mod a_second_daemon_does_not_harm_the_first;
 mod a_start_without_links_comes_up_with_them;
 mod a_subnet_router_hides_who_comes_through_it;
@@ -31,6 +35,7 @@ mod debians_resolvconf_is_told_and_told_back;
 mod deleted_rules_are_mended;
 mod either_program_cleans_up_after_the_other;
 mod foreign_firewall_rules_stay_as_they_are;
+mod ipv6_of_the_device_comes_back_when_it_is_allowed_again;
 mod lost_addresses_are_mended;
 mod names_are_asked_where_the_exit_node_is;
 mod names_of_others_are_asked_of_the_servers_from_before;
@@ -103,6 +108,7 @@ scenarios![
     nothing_leaves_beside_the_exit_node,
     nothing_leaves_while_the_exit_node_is_dead,
     nothing_leaves_while_the_daemon_is_dead,
+    a_dead_daemon_leaves_the_local_network_if_told,
     nothing_leaves_by_ipv6_where_the_device_has_none,
     an_exit_node_leaves_the_local_network_if_told,
     what_a_change_would_do_is_told_before,
@@ -114,6 +120,10 @@ scenarios![
     a_second_daemon_does_not_harm_the_first,
     another_vpn_keeps_its_ways,
     a_machine_without_ipv6_is_served_by_ipv4,
+    ipv6_of_the_device_comes_back_when_it_is_allowed_again,
+    a_machine_without_ip6tables_has_ipv6,
+    a_machine_without_iptables_has_its_firewall,
+    a_routers_busybox_is_enough,
     a_jailed_peer_is_reached_and_reaches_nobody,
     a_package_comes_serves_and_goes_under_systemd,
     without_root_the_strict_unit_serves,
