@@ -8,8 +8,8 @@ use std::future::ready;
 use goflag::{Flag, FlagSet, GoDuration, Kind, Value};
 
 use crate::cmd::{
-    dns, dns_status, down, exit_node, get, ip, logout, metrics, nc, netcheck, ping, root, set,
-    status, switch, up, version, wait, whoami, whois,
+    bugreport, completion, dns, dns_status, down, exit_node, get, ip, logout, metrics, nc,
+    netcheck, ping, root, set, status, switch, up, version, wait, whoami, whois,
 };
 use crate::command::{Act, Command, default_socket};
 use crate::usage::HIDDEN;
@@ -43,7 +43,7 @@ pub(crate) static ROOT: Command = Command {
         VERSION,
         unbuilt::WEB,
         unbuilt::FILE,
-        unbuilt::BUGREPORT,
+        BUGREPORT,
         unbuilt::CERT,
         unbuilt::LOCK,
         unbuilt::LICENSES,
@@ -58,7 +58,7 @@ pub(crate) static ROOT: Command = Command {
         unbuilt::SYSTRAY,
         unbuilt::APPC_ROUTES,
         WAIT,
-        unbuilt::COMPLETION,
+        COMPLETION,
     ],
     ..Command::new(
         "tailscale",
@@ -329,6 +329,87 @@ const SWITCH: Command = Command {
         Act::Run(|c, p| Box::pin(switch::run(c, p))),
     )
 };
+
+const BUGREPORT: Command = Command {
+    long: "Writes a marker into the daemon's log, with what is known of this machine, and prints it: whoever looks for the\n\
+           fault finds the place by it. A note goes into the log, too.",
+    flags: || {
+        FlagSet::new("bugreport")
+            .bool("diagnose", false, "look deeper")
+            .bool(
+                "record",
+                false,
+                "wait for Enter, and write a second marker then",
+            )
+    },
+    ..Command::new(
+        "bugreport",
+        "tailscale bugreport [note]",
+        "Mark a moment in the logs",
+        Act::Run(|c, p| Box::pin(bugreport::run(c, p))),
+    )
+};
+
+const COMPLETION: Command = Command {
+    long: "For the shell that runs:\n\
+           \n\
+           bash         source <(tailscale completion bash)\n\
+           zsh          source <(tailscale completion zsh)\n\
+           fish         tailscale completion fish | source\n\
+           PowerShell   tailscale completion powershell | Out-String | Invoke-Expression\n\
+           \n\
+           For all to come, write the output to /etc/bash_completion.d/tailscale, to a file _tailscale in zsh's $fpath,\n\
+           to ~/.config/fish/completions/tailscale.fish, or to a file that PowerShell's profile runs.",
+    flags: completion::flags,
+    subs: &[
+        shell(Command::new(
+            "bash",
+            "source <(tailscale completion bash)",
+            "Print the script for bash",
+            Act::Run(|c, p| Box::pin(ready(completion::script(c, p, "bash")))),
+        )),
+        shell(Command::new(
+            "zsh",
+            "source <(tailscale completion zsh)",
+            "Print the script for zsh",
+            Act::Run(|c, p| Box::pin(ready(completion::script(c, p, "zsh")))),
+        )),
+        shell(Command::new(
+            "fish",
+            "tailscale completion fish | source",
+            "Print the script for fish",
+            Act::Run(|c, p| Box::pin(ready(completion::script(c, p, "fish")))),
+        )),
+        shell(Command::new(
+            "powershell",
+            "tailscale completion powershell | Out-String | Invoke-Expression",
+            "Print the script for PowerShell",
+            Act::Run(|c, p| Box::pin(ready(completion::script(c, p, "powershell")))),
+        )),
+        Command {
+            hidden: true,
+            ..shell(Command::new(
+                "__complete",
+                "tailscale completion __complete -- <args to complete...>",
+                "Say what may come next",
+                Act::Run(|c, p| Box::pin(completion::complete(c, p))),
+            ))
+        },
+    ],
+    ..Command::new(
+        "completion",
+        "tailscale completion <shell> [--flags] [--descs]",
+        "Print shell completion scripts",
+        Act::Group,
+    )
+};
+
+const fn shell(command: Command) -> Command {
+    Command {
+        flags: completion::flags,
+        ..command
+    }
+}
 
 const WHOAMI: Command = Command {
     long: "Tells what \"tailscale whois\" tells of this machine's own address, and the tailnet.",

@@ -108,6 +108,8 @@ pub enum Request {
     BugReport {
         /// What the user wants to say.
         note: String,
+        /// Whether to look deeper.
+        diagnose: bool,
     },
     /// Whether the machine forwards what it advertises.
     CheckIpForwarding,

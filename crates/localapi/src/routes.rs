@@ -277,6 +277,7 @@ pub static ROUTES: &[Route] = &[
         ..post("bugreport", "bugreport access denied", 200, |parts| {
             Ok(Request::BugReport {
                 note: parts.query("note"),
+                diagnose: parts.query("diagnose") == "true",
             })
         })
     },

@@ -21,6 +21,7 @@ pub mod process;
 #[cfg(target_os = "linux")]
 pub mod router;
 pub mod store;
+pub mod syslog;
 pub mod tun;
 pub mod udp;
 pub mod userspace;

@@ -83,18 +83,26 @@ pub fn directory(env: &dyn Fn(&str) -> Option<String>, var_root: Option<&Path>) 
         .or_else(|| var_root.map(Path::to_path_buf))
 }
 
+/// Reads the identity in `dir`; without one, makes one that lasts as long as the process. Nothing is written.
+pub fn read(dir: Option<&Path>, rng: &mut dyn CryptoRng) -> LogId {
+    dir.and_then(kept).unwrap_or_else(|| LogId::generate(rng))
+}
+
+fn kept(dir: &Path) -> Option<LogId> {
+    let bytes = fs::read(dir.join(FILE)).ok()?;
+    let id = serde_json::from_slice::<LogId>(&bytes).ok()?;
+    id.is_valid().then_some(id)
+}
+
 /// Reads the identity in `dir`, or makes one. Where it cannot be kept it lasts as long as the process.
 pub fn load(dir: Option<&Path>, rng: &mut dyn CryptoRng) -> LogId {
     let Some(dir) = dir else {
         return LogId::generate(rng);
     };
-    let path = dir.join(FILE);
-    let kept = fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<LogId>(&bytes).ok());
-    if let Some(id) = kept.filter(LogId::is_valid) {
+    if let Some(id) = kept(dir) {
         return id;
     }
+    let path = dir.join(FILE);
     let id = LogId::generate(rng);
     if let Err(error) = save(dir, &path, &id) {
         tracing::warn!(
@@ -143,6 +151,19 @@ mod tests {
             "{text}"
         );
         assert!(!format!("{first:?}").contains(first.expose_private()));
+    }
+
+    #[test]
+    fn reading_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let passing = read(Some(dir.path()), &mut rt::OsRng);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let kept = load(Some(dir.path()), &mut rt::OsRng);
+        assert_ne!(passing.public(), kept.public());
+        assert_eq!(
+            read(Some(dir.path()), &mut rt::OsRng).public(),
+            kept.public()
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub(crate) struct Flags {
     pub(crate) socks5: String,
     pub(crate) state: String,
     pub(crate) statedir: String,
+    pub(crate) syslog: bool,
     pub(crate) tun: String,
     /// Whether `tun` was asked for, and is not just what there usually is.
     pub(crate) tun_given: bool,
@@ -68,9 +69,6 @@ pub(crate) fn parse(program: &str, args: Vec<String>, env: Env<'_>) -> Result<Fl
             not_built.push(name);
         }
     }
-    if parsed.bool("syslog") {
-        not_built.push("syslog");
-    }
     let text = |name| parsed.string(name).to_owned();
     Ok(Flags {
         cleanup: parsed.bool("cleanup"),
@@ -82,6 +80,7 @@ pub(crate) fn parse(program: &str, args: Vec<String>, env: Env<'_>) -> Result<Fl
         socks5: text("socks5-server"),
         state: text("state"),
         statedir: text("statedir"),
+        syslog: parsed.bool("syslog"),
         tun: text("tun"),
         tun_given: parsed.given("tun"),
         verbose: parsed.int("verbose"),

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::flags::Flags;
 use crate::{features, logging};
 
-type Env<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+pub(crate) type Env<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
 
 /// The original's subcommands that this build does not have.
 pub(crate) fn subcommand(first: Option<&str>) -> Option<ExitCode> {
@@ -50,7 +50,7 @@ pub(crate) fn run(flags: Flags, env: Env<'_>) -> Result<()> {
         bail!("--{name} is not included in this build");
     }
     let tap = LogTap::default();
-    logging::start(flags.verbose, tap.clone());
+    logging::start(&flags, env, tap.clone())?;
     if flags.cleanup {
         return clean_up(&flags.tun);
     }
@@ -226,6 +226,20 @@ fn tell_init(env: Env<'_>) -> node::TellInit {
     })
 }
 
+/// Compat: the first lines, which people look for to see where a run begins.
+fn announce(no_logs: bool, log_id: &os::logid::LogId) {
+    if no_logs {
+        tracing::info!("You have disabled logging. Tailscale will not be able to provide support.");
+    }
+    let args: Vec<String> = std::env::args().map(|arg| format!("{arg:?}")).collect();
+    tracing::info!(
+        "Program starting: v{}, Rust: []string{{{}}}",
+        ipn::version::LONG,
+        args.join(", ")
+    );
+    tracing::info!("LogID: {}", log_id.public());
+}
+
 async fn serve(
     flags: Flags,
     place: os::paths::StatePlace,
@@ -234,12 +248,12 @@ async fn serve(
 ) -> Result<()> {
     let var_root = place.var_root.clone();
     let no_logs = flags.no_logs || truthy(env, "TS_NO_LOGS_NO_SUPPORT")?;
-    let log_id = os::logid::load(
-        os::logid::directory(env, var_root.as_deref()).as_deref(),
-        &mut rt::OsRng,
-    );
-    tracing::info!("Program starting: v{}", ipn::version::LONG);
-    tracing::info!("LogID: {}", log_id.public());
+    let log_dir = os::logid::directory(env, var_root.as_deref());
+    let log_id = match no_logs {
+        true => os::logid::read(log_dir.as_deref(), &mut rt::OsRng),
+        false => os::logid::load(log_dir.as_deref(), &mut rt::OsRng),
+    };
+    announce(no_logs, &log_id);
     let store = os::store::open(&place.state)?;
     let mut hostinfo = os::facts::hostinfo(env);
     hostinfo.ipn_version = ipn::version::LONG.into();
@@ -315,7 +329,7 @@ fn own_proxies(flags: &Flags) -> Vec<SocketAddr> {
 }
 
 /// Go's `strconv.ParseBool`; other words end the daemon, so that a typing error is not a silent "no".
-fn truthy(env: Env<'_>, name: &str) -> Result<bool> {
+pub(crate) fn truthy(env: Env<'_>, name: &str) -> Result<bool> {
     match env(name).as_deref() {
         None | Some("" | "0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
         Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),

@@ -1,5 +1,7 @@
 //! The commands' functions, one file each.
 
+pub(crate) mod bugreport;
+pub(crate) mod completion;
 pub(crate) mod debug;
 pub(crate) mod dns;
 pub(crate) mod dns_status;

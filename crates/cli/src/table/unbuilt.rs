@@ -170,11 +170,6 @@ pub(super) const FILE: Command = group(
         ),
     ],
 );
-pub(super) const BUGREPORT: Command = unbuilt(
-    "bugreport",
-    "tailscale bugreport [note]",
-    "Mark a moment in the logs",
-);
 pub(super) const CERT: Command = unbuilt(
     "cert",
     "tailscale cert [flags] <domain>",
@@ -287,24 +282,4 @@ pub(super) const APPC_ROUTES: Command = unbuilt(
     "appc-routes",
     "tailscale appc-routes",
     "Print the app connector's routes",
-);
-pub(super) const COMPLETION: Command = group(
-    "completion",
-    "tailscale completion <shell> [--flags] [--descs]",
-    "Print shell completion scripts",
-    &[
-        unbuilt("bash", ". <( tailscale completion bash )", "For bash"),
-        unbuilt("zsh", ". <( tailscale completion zsh )", "For zsh"),
-        unbuilt("fish", "tailscale completion fish | source", "For fish"),
-        unbuilt(
-            "powershell",
-            "tailscale completion powershell | Out-String | Invoke-Expression",
-            "For PowerShell",
-        ),
-        hidden(unbuilt(
-            "__complete",
-            "tailscale completion __complete -- <args to complete...>",
-            "Complete a command line",
-        )),
-    ],
 );

@@ -197,7 +197,7 @@ impl Api {
             }
             Request::PeerById(id) => self.peer_by_id(id),
             Request::UserProfile(id) => self.user_profile(id),
-            Request::BugReport { note } => Ok(self.bug_report(&note)),
+            Request::BugReport { note, diagnose } => Ok(self.bug_report(&note, diagnose)),
             Request::CheckIpForwarding => {
                 // Userspace mode forwards by itself.
                 let problem = match self.has_tun {
@@ -357,27 +357,38 @@ impl Api {
         Reply::Lines(hello.chain(lines).boxed())
     }
 
-    fn bug_report(&self, note: &str) -> Reply {
+    fn bug_report(&self, note: &str, diagnose: bool) -> Reply {
         let snapshot = self.brain.snapshot();
-        if snapshot.hostinfo.no_logs_no_support {
-            let marker = "BUG-NO-LOGS-NO-SUPPORT-this-node-has-had-its-logging-disabled";
-            return Reply::Text(marker.into());
-        }
-        let seconds = rt::wall().as_unix_secs();
-        let stamp = jiff::Timestamp::from_second(seconds)
-            .unwrap_or_default()
-            .strftime("%Y%m%d%H%M%SZ")
-            .to_string();
-        let marker = format!(
-            "BUG-{}-{stamp}-{:016x}",
-            snapshot.hostinfo.backend_log_id,
-            rt::OsRng.next_u64()
-        );
+        let marker = bug_marker(&snapshot.hostinfo);
         tracing::info!("user bugreport: {marker}");
         if !note.is_empty() {
             tracing::info!("user bugreport note: {note}");
         }
-        Reply::Text(marker)
+        if let Ok(hostinfo) = tailcfg::go::to_string(&*snapshot.hostinfo) {
+            tracing::info!("user bugreport hostinfo: {hostinfo}");
+        }
+        match snapshot.health_texts.join("; ") {
+            ok if ok.is_empty() => tracing::info!("user bugreport health: ok"),
+            trouble => tracing::info!("user bugreport health: {trouble}"),
+        }
+        match &snapshot.netmap {
+            None => tracing::info!("user bugreport netmap: no active netmap"),
+            Some(map) => {
+                let own = &map.self_node;
+                tracing::info!(
+                    "user bugreport node info: nodeid={:?} stableid={:?}",
+                    own.id,
+                    own.stable_id
+                );
+                if let Some(key) = snapshot.node_key {
+                    tracing::info!("user bugreport public keys: node={:?}", key.to_string());
+                }
+            }
+        }
+        if diagnose {
+            diagnose_into_log(&snapshot);
+        }
+        Reply::Text(format!("{marker}\n"))
     }
 
     async fn debug(&self, action: &str, body: &[u8]) -> Result<Reply, ApiError> {
@@ -418,4 +429,43 @@ pub(crate) fn no_component_logging(component: &str) -> String {
         }
         _ => format!("unknown component {component:?}"),
     }
+}
+
+/// What the author of a report passes on, and what is looked for in the logs. Compat: the originals' form.
+fn bug_marker(hostinfo: &tailcfg::Hostinfo) -> String {
+    if hostinfo.no_logs_no_support {
+        return "BUG-NO-LOGS-NO-SUPPORT-this-node-has-had-its-logging-disabled".to_owned();
+    }
+    let stamp = jiff::Timestamp::from_second(rt::wall().as_unix_secs())
+        .unwrap_or_default()
+        .strftime("%Y%m%d%H%M%SZ");
+    let log_id = &hostinfo.backend_log_id;
+    format!("BUG-{log_id}-{stamp}-{:016x}", rt::OsRng.next_u64())
+}
+
+/// What else those who look for a fault ask for.
+fn diagnose_into_log(snapshot: &backend::Snapshot) {
+    if let Ok(prefs) = tailcfg::go::to_string(&*snapshot.prefs) {
+        tracing::info!("diag: prefs: {prefs}");
+    }
+    let dns = &snapshot.system_dns;
+    tracing::info!(
+        "diag: resolver: through {}, which asks {:?} for others, and tries {:?}",
+        dns.manager,
+        dns.nameservers,
+        dns.search
+    );
+    let Some(map) = &snapshot.netmap else {
+        return;
+    };
+    let routes: Vec<String> = snapshot
+        .routes
+        .prefixes()
+        .map(|net| net.to_string())
+        .collect();
+    tracing::info!("diag: {} peers, {} routes", map.peers.len(), routes.len());
+    let far = routes
+        .iter()
+        .filter(|net| !net.ends_with("/32") && !net.ends_with("/128"));
+    tracing::info!("diag: routes to networks: {:?}", far.collect::<Vec<_>>());
 }
