@@ -32,6 +32,8 @@ const LOGOUT_TIMEOUT: Duration = Duration::from_secs(10);
 const REFUSED_CAP: Duration = Duration::from_secs(30);
 /// A stream that lived this long was a success, however it ended.
 const LIVED: Duration = Duration::from_secs(10);
+/// How long a connection is kept while nothing is wanted of it.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What a client is made of.
 #[derive(Debug)]
@@ -444,6 +446,10 @@ async fn keep_polling(shared: Arc<Shared>, learned: mpsc::Receiver<PeerChange>) 
             }
         };
         let going_on = match want.filter(|_| !paused) {
+            None if paused => tokio::select! {
+                going_on = changed => going_on,
+                never = rest(&shared.connector) => never,
+            },
             None => changed.await,
             Some((node_key, number)) => {
                 let going_on = tokio::select! {
@@ -467,6 +473,14 @@ async fn keep_polling(shared: Arc<Shared>, learned: mpsc::Receiver<PeerChange>) 
             return;
         }
     }
+}
+
+/// Who is paused needs no connection, and its keep-alives would wake the machine.
+async fn rest(connector: &Connector) -> bool {
+    // What was begun before may end in peace.
+    rt::sleep_until(rt::now() + LINGER).await;
+    connector.close().await;
+    std::future::pending().await
 }
 
 /// One stream after the other, until the server says that it does not know the key.

@@ -159,6 +159,25 @@ impl Fake {
         }
     }
 
+    /// Waits until all connections have ended, each by the client's doing.
+    pub(super) async fn is_alone(&self) {
+        let ended = async {
+            while !self
+                .connections
+                .lock()
+                .unwrap()
+                .iter()
+                .all(rt::Task::is_finished)
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let patience = Duration::from_secs(30);
+        tokio::time::timeout(patience, ended)
+            .await
+            .expect("all connections end");
+    }
+
     /// Breaks all connections.
     pub(super) fn cut(&self) {
         self.connections.lock().unwrap().clear();

@@ -182,6 +182,26 @@ async fn the_long_poll_and_its_updates() {
 }
 
 #[tokio::test]
+async fn who_is_paused_keeps_no_connection() {
+    let fake = Fake::start().await;
+    let (client, mut events) = fake.client(Duration::from_secs(60));
+    client.start_map(map(1));
+    let (mut poll, mut update) = (fake.asked().await, fake.asked().await);
+    if poll.is_update() {
+        std::mem::swap(&mut poll, &mut update);
+    }
+    update.answer(200, "");
+    let stream = poll.stream();
+    stream.send(message(SELF_NODE)).unwrap();
+    while !matches!(events.recv().await.unwrap(), Event::Map(_)) {}
+    client.pause(true);
+    // Its keep-alives would go on for ever.
+    fake.is_alone().await;
+    client.pause(false);
+    assert_eq!(fake.asked_in_earnest().await.path, "/machine/map");
+}
+
+#[tokio::test]
 async fn pings_and_requests_to_this_node() {
     let fake = Fake::start().await;
     let (client, mut events) = fake.client(LONG);

@@ -9,7 +9,7 @@ use packet::addr::is_tailscale_ip;
 
 use super::alarm::Alarm;
 use super::pace::Pace;
-use super::state::{Interface, Machine, TICK, delta};
+use super::state::{Interface, Machine, TICK, delta, has_slept};
 use crate::netlink::route::{
     DEL_LINK, DEL_ROUTE, NEW_ADDRESS, NEW_LINK, NEW_ROUTE, TABLE_MAIN, UNICAST,
 };
@@ -37,6 +37,8 @@ pub struct Monitor {
     pace: Pace,
     /// Something has changed that was not looked at yet.
     is_stale: bool,
+    /// The kernel does not say when something changes.
+    is_deaf: bool,
 }
 
 impl Monitor {
@@ -55,6 +57,7 @@ impl Monitor {
             rested: rt::now(),
             pace: Pace::default(),
             is_stale: false,
+            is_deaf: false,
         })
     }
 
@@ -63,6 +66,10 @@ impl Monitor {
             self.wait().await;
             let now = rt::now();
             let gap = now.since(std::mem::replace(&mut self.ticked, now));
+            // Nothing has been said, and no time is missing: an idle machine is left alone.
+            if !self.is_stale && !self.is_deaf && !has_slept(gap) {
+                continue;
+            }
             let machine = match read(self.tun.clone()) {
                 Ok(machine) => machine,
                 Err(error) => {
@@ -108,6 +115,7 @@ impl Monitor {
                         // Then only the ticks are left, as in a sandbox without netlink events.
                         Err(error) => {
                             tracing::debug!("link events: {error}");
+                            self.is_deaf = true;
                             return rt::sleep_until(tick).await;
                         }
                     }

@@ -145,9 +145,14 @@ impl Machine {
     }
 }
 
+/// Whether so long a time between two looks means that the machine slept.
+pub(super) fn has_slept(gap: Duration) -> bool {
+    gap > SLEPT
+}
+
 /// What the step from `old` to `new` means, `gap` after the last look; `None` if nothing.
 pub(super) fn delta(old: &Machine, new: &Machine, gap: Duration) -> Option<LinkDelta> {
-    let woke = gap > SLEPT;
+    let woke = has_slept(gap);
     if old == new && !woke {
         return None;
     }
