@@ -25,8 +25,9 @@ impl Stage {
         let package = programs.join("scenario-packages/tailscale-rust.deb");
         let make = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/deb/make.sh");
         let line = format!(
-            "command -v dpkg-deb >/dev/null || exit 0; {make} {} 1.103.0 {}",
+            "command -v dpkg-deb >/dev/null || exit 0; {make} {} {} {}",
             programs.display(),
+            env!("CARGO_PKG_VERSION"),
             package.display()
         );
         sh(self.tailnet.world.internet(), &line)?;

@@ -44,6 +44,17 @@ pub(super) fn play(stage: &mut Stage) -> Result<Verdict> {
         .find_map(|word| word.parse().ok())
         .with_context(|| said.clone())?;
     ensure!(level <= EXPOSURE, "{said}");
+    // What it must not write, it says that it cannot.
+    let as_file = "cp -L /etc/resolv.conf /tmp/resolv && rm /etc/resolv.conf && \
+         sed '/^#/d; s/127.0.0.53/203.0.113.1/' /tmp/resolv >/etc/resolv.conf";
+    let link = client.sh(&format!("readlink /etc/resolv.conf; {as_file}"))?;
+    client.until("health tells of it", |client| {
+        let status = client.sh("tailscale status --json")?;
+        Ok(status.contains("failed to set the DNS configuration"))
+    })?;
+    client.until_pings(other.address()?)?;
+    client.sh(&format!("ln -sf {} /etc/resolv.conf", link.trim()))?;
+    client.until_finds("other", other.address()?)?;
     client.sh("systemctl stop tailscaled")?;
     ensure!(client.unit("Result")? == "success", "it did not end well");
     same(&traces, &client.traces()?)?;
