@@ -388,6 +388,15 @@ fn nothing_leaves_beside_an_exit_node_while_the_device_is_gone() {
             let tunnel = || Some("tst0".to_owned());
             assert_eq!(ways("0"), [lan(), lan(), lan(), lan()]);
 
+            // Who names his link gets it, with its router: leases are renewed so.
+            let bound = || {
+                for (to, router) in [("192.0.2.1", "192.168.7.1"), ("2001:db9::1", "2001:db8::1")] {
+                    let way = run(&format!("ip route get {to} oif lan0"));
+                    assert!(way.contains(&format!("via {router} dev lan0")), "{way}");
+                }
+            };
+            bound();
+
             let device = os::tun::open("tst0", 1280).unwrap();
             let mut router = LinuxRouter::new("tst0").unwrap();
             let want = RouterConfig {
@@ -402,12 +411,14 @@ fn nothing_leaves_beside_an_exit_node_while_the_device_is_gone() {
             assert_eq!(ways("0"), [tunnel(), tunnel(), lan(), lan()]);
             let bypass = "0x80000";
             assert_eq!(ways(bypass), [lan(), lan(), lan(), lan()]);
+            bound();
             // Nothing is left to do, for either family.
             assert_eq!(router.differences(&want).unwrap(), []);
 
             // As when the daemon is killed: its device and all routes to it go.
             drop(device);
-            assert_eq!(ways("0"), [None, None, lan(), lan()]);
+            assert_eq!(ways("0"), [Some("lo".to_owned()), None, lan(), lan()]);
+            bound();
             assert_eq!(ways(bypass), [lan(), lan(), lan(), lan()]);
 
             os::router::cleanup("tst0");

@@ -279,19 +279,29 @@ fn exception(to: IpNet) -> Route {
 }
 
 /// What holds where the device and its routes are gone, for whatever reason: nothing leaves.
+///
+/// Sockets that are bound to a link pass both by, as they pass by the routes to the device. In IPv4 they would not pass by an unreachable
+/// one, which ends the search for everybody; what goes to the loopback interface and is for somebody else is dropped there.
 fn guard(v6: bool) -> Route {
-    let to = match v6 {
-        false => IpNet::V4(Ipv4Net::default()),
-        true => IpNet::V6(Ipv6Net::default()),
+    let (to, kind, link) = match v6 {
+        false => (IpNet::V4(Ipv4Net::default()), UNICAST, Some(LOOPBACK)),
+        true => (IpNet::V6(Ipv6Net::default()), UNREACHABLE, None),
     };
     Route {
         to,
         table: TABLE,
-        kind: UNREACHABLE,
-        link: None,
+        kind,
+        link,
         gateway: None,
         metric: GUARD_METRIC,
     }
+}
+
+/// The number of the loopback interface, in every network namespace.
+const LOOPBACK: u32 = 1;
+
+fn is_guard(route: &Route) -> bool {
+    *route == guard(route.to.addr().is_ipv6())
 }
 
 /// Every other route to the same place is better.
@@ -325,7 +335,7 @@ fn leads_same_way(old: &Route, new: &Route) -> bool {
 fn is_our_route(route: &Route, link: Option<u32>) -> bool {
     match route.kind {
         THROW => true,
-        UNREACHABLE => route.metric == GUARD_METRIC,
+        _ if is_guard(route) => true,
         _ => link.is_some() && route.link == link,
     }
 }
@@ -374,10 +384,10 @@ impl fmt::Display for Step {
             Self::LinkUp(_) => f.write_str("set the TUN device up"),
             Self::AddAddress(address) => write!(f, "add the address {}", address.net),
             Self::RemoveAddress(address) => write!(f, "remove the address {}", address.net),
-            Self::AddRoute(route) if route.kind == UNREACHABLE => {
+            Self::AddRoute(route) if is_guard(route) => {
                 write!(f, "let nothing to {} leave beside the tunnel", route.to)
             }
-            Self::RemoveRoute(route) if route.kind == UNREACHABLE => {
+            Self::RemoveRoute(route) if is_guard(route) => {
                 write!(f, "let what is for {} leave beside the tunnel", route.to)
             }
             Self::AddRoute(route) => write!(f, "add the route to {}", route.to),
@@ -581,7 +591,7 @@ mod tests {
         have.link = None;
         have.v6 = false;
         have.addresses.clear();
-        have.routes.retain(|route| route.link.is_none());
+        have.routes.retain(|route| route.link != Some(LINK));
         assert_eq!(plan(&have, &want), []);
         assert!([false, true].iter().all(|v6| {
             let guard = guard(*v6);
@@ -659,7 +669,7 @@ mod tests {
                 let addresses: BTreeSet<IpNet> = have.addresses.iter().copied().collect();
                 prop_assert_eq!(&addresses, &want.addresses);
                 let (guards, routes): (Vec<Route>, Vec<Route>) =
-                    have.routes.iter().partition(|route| route.kind == UNREACHABLE);
+                    have.routes.iter().partition(|route| is_guard(route));
                 let routes: BTreeSet<IpNet> = routes.iter().map(|route| route.to).collect();
                 prop_assert_eq!(guards.len(), if want.is_on() && want.is_guarded { 2 } else { 0 });
                 prop_assert_eq!(&routes, &want.routes);
