@@ -8,8 +8,8 @@ use std::future::ready;
 use goflag::{Flag, FlagSet, GoDuration, Kind, Value};
 
 use crate::cmd::{
-    bugreport, completion, dns, dns_status, down, exit_node, get, ip, logout, metrics, nc,
-    netcheck, ping, root, set, status, switch, up, version, wait, whoami, whois,
+    bugreport, completion, dns, dns_status, down, exit_node, get, ip, licenses, logout, metrics,
+    nc, netcheck, ping, root, set, status, switch, up, update, version, wait, whoami, whois,
 };
 use crate::command::{Act, Command, default_socket};
 use crate::usage::HIDDEN;
@@ -46,9 +46,9 @@ pub(crate) static ROOT: Command = Command {
         BUGREPORT,
         unbuilt::CERT,
         unbuilt::LOCK,
-        unbuilt::LICENSES,
+        LICENSES,
         EXIT_NODE,
-        unbuilt::UPDATE,
+        UPDATE,
         WHOIS,
         WHOAMI,
         debug::DEBUG,
@@ -350,6 +350,30 @@ const BUGREPORT: Command = Command {
     )
 };
 
+const LICENSES: Command = Command::new(
+    "licenses",
+    "tailscale licenses",
+    "Show open source licences",
+    Act::Run(|c, p| Box::pin(ready(licenses::run(c, p)))),
+);
+
+const UPDATE: Command = Command {
+    long: "This program never updates itself. It says how it came here, and who brings a newer one.",
+    flags: || {
+        FlagSet::new("update")
+            .bool("dry-run", false, "the same: nothing is ever done")
+            .bool("yes", false, "the same: nothing is asked")
+            .string("track", "", "the same: nothing is fetched")
+            .string("version", "", "the same: nothing is fetched")
+    },
+    ..Command::new(
+        "update",
+        "tailscale update",
+        "Say who brings another version",
+        Act::Run(|c, p| Box::pin(ready(update::run(c, p)))),
+    )
+};
+
 const COMPLETION: Command = Command {
     long: "For the shell that runs:\n\
            \n\
@@ -360,7 +384,6 @@ const COMPLETION: Command = Command {
            \n\
            For all to come, write the output to /etc/bash_completion.d/tailscale, to a file _tailscale in zsh's $fpath,\n\
            to ~/.config/fish/completions/tailscale.fish, or to a file that PowerShell's profile runs.",
-    flags: completion::flags,
     subs: &[
         shell(Command::new(
             "bash",

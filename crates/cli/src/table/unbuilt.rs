@@ -234,12 +234,6 @@ pub(super) const LOCK: Command = Command {
         "Manage tailnet lock",
     )
 };
-pub(super) const LICENSES: Command = unbuilt(
-    "licenses",
-    "tailscale licenses",
-    "Show open source licences",
-);
-pub(super) const UPDATE: Command = unbuilt("update", "tailscale update", "Install another version");
 pub(super) const DRIVE: Command = group(
     "drive",
     "tailscale drive share <name> <path>\n\

@@ -1,6 +1,7 @@
 //! Our package, installed on a machine under systemd.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result};
 
@@ -22,7 +23,10 @@ impl Stage {
         let programs = machine.programs()[0]
             .parent()
             .context("a program has a folder")?;
-        let package = programs.join("scenario-packages/tailscale-rust.deb");
+        // Scenarios are played at the same time, and each makes its own.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let package = programs.join(format!("scenario-packages/{number}.deb"));
         let make = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/deb/make.sh");
         let line = format!(
             "command -v dpkg-deb >/dev/null || exit 0; {make} {} {} {}",
