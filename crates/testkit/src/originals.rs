@@ -442,6 +442,8 @@ fn start_tailscaled(
     command
         .arg("--tun=userspace-networking")
         .arg("--no-logs-no-support")
+        // Tests read every line.
+        .env("TS_DEBUG_LOG_RATE", "all")
         .arg("--port=0")
         .arg(format!("--socks5-server=127.0.0.1:{proxy_port}"))
         .arg(format!(
