@@ -32,17 +32,6 @@ impl Knobs {
         healing: Option<&str>,
         leaks: Option<&str>,
     ) -> Self {
-        let unknown = |name: &str, value: &str, known: &str| {
-            tracing::warn!("{name}={value} is not known and is ignored; known: {known}");
-        };
-        let lan_yields = match lan.unwrap_or_default() {
-            "" | "win" => false,
-            "yield" => true,
-            other => {
-                unknown("TS_LAN_ROUTES", other, "win, yield");
-                false
-            }
-        };
         let cgnat = match cgnat.unwrap_or_default() {
             "" => None,
             "narrow" => Some(CgnatGuard::Narrow),
@@ -53,22 +42,9 @@ impl Knobs {
                 None
             }
         };
-        let mends_rules_only = match healing.unwrap_or_default() {
-            "" | "all" => false,
-            "rules" => true,
-            other => {
-                unknown("TS_SELF_HEALING", other, "all, rules");
-                false
-            }
-        };
-        let leaks = match leaks.unwrap_or_default() {
-            "" | "on" => false,
-            "off" => true,
-            other => {
-                unknown("TS_LEAK_GUARD", other, "on, off");
-                false
-            }
-        };
+        let lan_yields = is_turned("TS_LAN_ROUTES", lan, "win", "yield");
+        let mends_rules_only = is_turned("TS_SELF_HEALING", healing, "all", "rules");
+        let leaks = is_turned("TS_LEAK_GUARD", leaks, "on", "off");
         Self {
             lan_yields,
             cgnat,
@@ -98,6 +74,19 @@ impl Knobs {
         }
         config
     }
+}
+
+/// Whether a variable asks for the originals' way, and not for ours or nothing.
+fn is_turned(name: &str, value: Option<&str>, ours: &str, theirs: &str) -> bool {
+    let value = value.unwrap_or_default();
+    if !["", ours, theirs].contains(&value) {
+        unknown(name, value, &format!("{ours}, {theirs}"));
+    }
+    value == theirs
+}
+
+fn unknown(name: &str, value: &str, known: &str) {
+    tracing::warn!("{name}={value} is not known and is ignored; known: {known}");
 }
 
 #[cfg(test)]
